@@ -10,9 +10,9 @@
 //! `tests/walls` holds that, and says which file and line breaks it. The map in a sentence each:
 //!
 //! - `main`: from arguments to an exit code.
-//! - [`commands`]: one file for each verb.
+//! - [`commands`]: one file for each verb, its arguments below it, and the registry of them all.
 //! - [`ui`]: all that is printed on standard error, for people and for programs.
-//! - [`cli`]: the command line: its grammar, and what it means.
+//! - [`cli`]: the command line: what verbs share of its grammar, and what it means.
 //! - `resume`: going on with a run that was stopped; its state files.
 //! - `compare`: two collections of keys, by what they mean: `diff` and `--verify`.
 //!   `delete_source`: deletes at the source what the destination has.
@@ -38,7 +38,7 @@
 //! - [`record`]: records in batches. `channel`: bounded by bytes. [`escape`]: text from outside made
 //!   safe. [`glob`]: as servers read them. [`limits`]: living with `ulimit -v`. `partitions` and
 //!   `sorter`: more numbers than fit into memory. `refusal`: why something is not done. `policy`: what a run does where it has a choice.
-//!   [`stop`]: the wish to stop. `units`: sizes, times and counts. `verb`: what a verb moves. `version`.
+//!   [`stop`]: the wish to stop. `units`: sizes, times and counts. `verb`: what is said of a verb. `version`.
 //!
 //! Below all of them are two crates that need no server: `redis-migrate-payload`, whose modules
 //! `payload`, `rdb` and `dialect` are named here as if they were rooms, and `redis-migrate-format`,

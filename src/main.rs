@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use redis_migrate::cli::outline::Outline;
 use redis_migrate::cli::parse::{self, Ended};
-use redis_migrate::cli::{Invocation, alias, resolve};
+use redis_migrate::cli::{alias, resolve};
+use redis_migrate::commands::{Cli, Invocation};
 use redis_migrate::pipe::Stop;
 use redis_migrate::place::{self, Writing};
 use redis_migrate::ui::{self, session};
@@ -17,10 +17,10 @@ use signal_hook::flag;
 fn main() -> ExitCode {
     limits::fit_into_address_space();
     let expanded = alias::expand(std::env::args_os().collect(), &resolve::process_env);
-    let outline = Outline::of(&expanded.args);
+    let outline = Cli::outline(&expanded.args);
     let stdout_is_data = outline.stdout_is_data;
     session::begin(outline);
-    let code = match parse::parse(&expanded.args) {
+    let code = match parse::parse::<Cli>(&expanded.args) {
         // There is no outcome to tell of.
         Err(Ended::Told) => return ExitCode::SUCCESS,
         Err(Ended::Usage { text, coloured }) => session::usage(&text, coloured.as_ref()),
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
                 args.report.announcements = expanded.announcements;
             }
             let prepared = prepare(&verb, stdout_is_data);
-            let done = prepared.and_then(|stop| verb.arguments().run(&stop));
+            let done = prepared.and_then(|stop| verb.run(&stop));
             done.unwrap_or_else(|error| ui::print_error(&error))
         }
     };
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 /// What comes before every verb: nothing is opened, written or connected to yet.
 fn prepare(verb: &Invocation, stdout_is_data: bool) -> anyhow::Result<Stop> {
-    let files = verb.arguments().files();
+    let files = verb.files();
     if place::overwritten(&Writing::Stdout, &files.reads).is_some() {
         session::spare_stdout();
     }

@@ -18,7 +18,6 @@ use anyhow::Result;
 
 use self::console::{Console, ConsoleReporter};
 use self::progress::Ticker;
-pub use crate::cli::Verb;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
 
 use crate::describe::export_warnings;
@@ -28,7 +27,7 @@ use crate::exit;
 use crate::host;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
-use crate::verb::Flow;
+use crate::verb::{Flow, Verb};
 pub use crate::version::SCHEMA_VERSION;
 
 /// How failed keys are printed before they are only counted.
@@ -143,7 +142,7 @@ impl Ui {
 
     /// What was found on the way, a line each.
     fn say_findings(&self, outcome: &Outcome) {
-        let (flow, source, sink) = (self.options.verb.flow(), &outcome.source, &outcome.sink);
+        let (flow, source, sink) = (self.options.verb.flow, &outcome.source, &outcome.sink);
         let warnings = source.lacks.cut_short.iter().chain(&source.lacks.not_had);
         let warnings = warnings.chain(&sink.problems).cloned();
         let of_archive = export_warnings(&source.export.keys, &source.export.lines);

@@ -3,9 +3,10 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::{ArgAction, Args as _, Command, CommandFactory};
+use clap::{ArgAction, Args as _, Command};
 
-use super::{Cli, SelectArgs, Verb};
+use super::SelectArgs;
+use crate::verb::{Data, Verb};
 
 /// A command line in outline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,11 +26,10 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// The outline of these arguments, program name first.
-    pub fn of(args: &[OsString]) -> Self {
-        let root = Cli::command();
+    /// The outline of these arguments, program name first; `root` is the whole grammar, with these verbs.
+    pub fn of(root: &Command, verbs: &[Verb], args: &[OsString]) -> Self {
         let mut outline = Self::default();
-        let mut command = &root;
+        let mut command = root;
         let mut rest = args.iter().skip(1);
         while let Some(arg) = rest.next() {
             let text = arg.to_string_lossy();
@@ -50,7 +50,8 @@ impl Outline {
                 && let Some(verb) = root.find_subcommand(&*text)
             {
                 command = verb;
-                outline.verb = Verb::of(&text);
+                let known = verbs.iter().find(|verb| verb.name == text);
+                outline.verb = known.copied();
             } else {
                 outline.positionals.push(arg.clone());
             }
@@ -99,15 +100,17 @@ impl Outline {
     fn conclude(&mut self) {
         self.json = self.has("json");
         self.json_progress = self.value("progress").is_some_and(|style| style == "json");
-        let output = match self.verb {
-            Some(Verb::Convert) => self.positionals.get(1).map(OsString::as_os_str),
+        let data = self.verb.map_or(Data::Never, |verb| verb.data);
+        let output = match data {
+            Data::UnlessSecond => self.positionals.get(1).map(OsString::as_os_str),
             _ => self.value("output").or_else(|| self.value("o")),
         };
         let is_file = output.is_some_and(|name| name != "-");
         let is_quiet = self.has("quiet") || self.has("q");
-        let writes_data = match self.verb {
-            Some(Verb::Report) => !self.json && !is_quiet,
-            verb => verb.is_some_and(Verb::writes_data),
+        let writes_data = match data {
+            Data::Never => false,
+            Data::UnlessOutputJsonOrQuiet => !self.json && !is_quiet,
+            Data::UnlessOutput | Data::UnlessSecond => true,
         };
         self.stdout_is_data = writes_data && !is_file && !self.has("dry-run");
     }
@@ -129,62 +132,4 @@ fn takes_value(command: &Command, is_meant: impl Fn(&clap::Arg) -> bool) -> bool
         let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
         takes && !arg.is_require_equals_set() && is_meant(arg)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outline(line: &str) -> Outline {
-        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        Outline::of(&args)
-    }
-
-    #[test]
-    fn a_line_that_cannot_be_parsed_has_an_outline() {
-        let outline = outline("redis-migrate import --frobnicate redis://h --json --progress=json");
-        assert_eq!(outline.verb, Some(Verb::Import));
-        assert!(outline.json && outline.json_progress && !outline.stdout_is_data);
-        assert_eq!(super::Outline::of(&[]).verb, None);
-        // The value of a flag, and what comes behind --, are no flags.
-        assert!(!self::outline("redis-migrate list --match --json").json);
-        assert!(!self::outline("redis-migrate list -- --json").json);
-        assert_eq!(self::outline("redis-migrate frob --json").verb, None);
-    }
-
-    #[test]
-    fn the_selection_is_told_as_it_was_written() {
-        let line = "redis-migrate list --match=featuer:* x --with-ttl -q";
-        let selection = outline(line).selection();
-        assert_eq!(selection.as_deref(), Some("--match featuer:* --with-ttl"));
-        assert_eq!(outline("redis-migrate list x").selection(), None);
-    }
-
-    #[test]
-    fn standard_output_carries_data_where_no_file_is_named() {
-        for (line, is_data) in [
-            ("redis-migrate export redis://h", true),
-            ("redis-migrate export redis://h -o -", true),
-            ("redis-migrate export redis://h -o x", false),
-            ("redis-migrate export redis://h -qox", false),
-            ("redis-migrate export redis://h --output=x", false),
-            ("redis-migrate export redis://h --dry-run", false),
-            ("redis-migrate convert in.rmz --to jsonl", true),
-            ("redis-migrate convert in.rmz --to jsonl out", false),
-            ("redis-migrate convert in.rmz -", true),
-            ("redis-migrate salvage x", true),
-            ("redis-migrate extract x --key k -o f", false),
-            ("redis-migrate report x", true),
-            ("redis-migrate report x --json", false),
-            ("redis-migrate report x -q", false),
-            ("redis-migrate salvage x -o y --json", false),
-            ("redis-migrate list x --json", false),
-            ("redis-migrate inspect x", false),
-            ("redis-migrate completions bash", false),
-            ("redis-migrate verify x", false),
-            ("redis-migrate import redis://h x", false),
-        ] {
-            assert_eq!(outline(line).stdout_is_data, is_data, "{line}");
-        }
-    }
 }

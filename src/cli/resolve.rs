@@ -8,9 +8,6 @@
 //! That of sentinels is taken from `--sentinel-password-file` or `SOURCE_REDIS_SENTINEL_PASSWORD`
 //! (and `…_FILE`) only.
 
-mod compare;
-mod doctor;
-
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -18,15 +15,15 @@ use std::path::Path;
 use anyhow::Result;
 use redis_migrate_format::version::{MAJOR, MINOR};
 
-use super::{ConnectArgs, CopyArgs, ExportArgs, ImportArgs, SelectArgs, TimeoutArgs, WriteArgs};
+use super::{ConnectArgs, SelectArgs, TimeoutArgs, WriteArgs};
 use crate::dialect::{Family, Proof, RELEASES};
 use crate::endpoint::{
     ConnectOptions, NodeMap, Secret, SentinelLogin, ServerAddress, TlsOptions, Transport, UrlUser,
 };
 use crate::exit::{Usage, usage};
 use crate::glob::Glob;
-use crate::place::{Endpoint, Location, Place};
-use crate::policy::{OnConflict, ReadFunctions, TtlPolicy};
+use crate::place::{Endpoint, Place};
+use crate::policy::{OnConflict, TtlPolicy};
 use crate::record::show_key;
 use crate::rewrite::{DbMap, Rewrite, TtlIntent};
 use crate::select::{Selection, TEMP_KEY_PREFIX};
@@ -77,7 +74,7 @@ pub fn long_version() -> String {
 
 /// Which server of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(crate) enum Side {
     Source,
     Destination,
     /// The sides of a comparison.
@@ -95,7 +92,7 @@ impl Side {
         }
     }
 
-    fn variable(self, suffix: &str) -> String {
+    pub(crate) fn variable(self, suffix: &str) -> String {
         match self {
             Side::Source | Side::Left => format!("SOURCE_REDIS_{suffix}"),
             Side::Destination | Side::Right => format!("DESTINATION_REDIS_{suffix}"),
@@ -104,19 +101,19 @@ impl Side {
 }
 
 /// One server: its URL, its flags, its environment.
-struct Server<'a> {
-    side: Side,
+pub(crate) struct Server<'a> {
+    pub(crate) side: Side,
     /// What was named; `None` where that is left to the environment.
-    place: Option<&'a Place>,
-    flags: ConnectArgs,
-    timeouts: &'a TimeoutArgs,
+    pub(crate) place: Option<&'a Place>,
+    pub(crate) flags: ConnectArgs,
+    pub(crate) timeouts: &'a TimeoutArgs,
     /// Whether it is the only server of the run, so that `REDISCLI_AUTH` can only mean it.
-    alone: bool,
+    pub(crate) alone: bool,
 }
 
 impl<'a> Server<'a> {
     /// The only one of a verb.
-    fn alone(
+    pub(crate) fn alone(
         side: Side,
         place: Option<&'a Place>,
         flags: &ConnectArgs,
@@ -132,14 +129,14 @@ impl<'a> Server<'a> {
     }
 
     /// What it names, where that may be a file.
-    fn endpoint(&self, env: Env<'_>) -> Result<Endpoint> {
+    pub(crate) fn endpoint(&self, env: Env<'_>) -> Result<Endpoint> {
         Ok(match self.place {
             Some(Place::Stored(location)) => Endpoint::Stored(location.clone()),
             _ => Endpoint::Server(Box::new(self.resolve(env)?)),
         })
     }
 
-    fn resolve(&self, env: Env<'_>) -> Result<ConnectOptions> {
+    pub(crate) fn resolve(&self, env: Env<'_>) -> Result<ConnectOptions> {
         let from_env = env(&self.side.variable("URL"));
         let url = match self.place.map(Place::word).or(from_env.as_deref()) {
             Some(url) => url.to_str().ok_or_else(|| {
@@ -315,90 +312,6 @@ fn read_password(path: &Path) -> Result<Secret> {
     Ok(Secret::new(bytes))
 }
 
-impl ExportArgs {
-    /// The source.
-    ///
-    /// # Errors
-    /// [`Usage`].
-    pub fn source(&self, env: Env<'_>) -> Result<Endpoint> {
-        let place = self.source.as_ref();
-        Server::alone(Side::Source, place, &self.connect, &self.timeouts).endpoint(env)
-    }
-
-    /// Whether to read function libraries.
-    pub fn read_functions(&self) -> ReadFunctions {
-        match (self.functions, self.no_functions) {
-            (_, true) => ReadFunctions::No,
-            (true, false) => ReadFunctions::Required,
-            (false, false) => ReadFunctions::IfPossible,
-        }
-    }
-
-    /// zstd level; 0 for stored frames.
-    pub fn zstd_level(&self) -> i32 {
-        if self.no_compress { 0 } else { self.level }
-    }
-}
-
-impl ImportArgs {
-    /// The destination, and where the archives are.
-    ///
-    /// # Errors
-    /// [`Usage`].
-    pub fn ends(&self, env: Env<'_>) -> Result<(ConnectOptions, Vec<Location>)> {
-        let side = Side::Destination;
-        let (place, first) = url_and_file(self.destination.as_ref(), side, env);
-        let destination = Server::alone(side, place, &self.connect, &self.timeouts).resolve(env)?;
-        let files = first.into_iter().chain(&self.files);
-        let mut files: Vec<Location> = files
-            .map(|place| place.stored().cloned())
-            .collect::<Result<_, Usage>>()?;
-        if files.is_empty() {
-            files.push(Location::Stream);
-        }
-        Ok((destination, files))
-    }
-
-    /// Which records of the archive.
-    ///
-    /// # Errors
-    /// [`Usage`] for a quoted key that cannot be read.
-    pub fn selection(&self) -> Result<Selection> {
-        let keys = self.only_key.iter().map(|key| given_key(key));
-        Ok(Selection {
-            only_keys: keys.collect::<Result<_>>()?,
-            ..self.select.selection(None)
-        })
-    }
-}
-
-impl CopyArgs {
-    /// Source and destination.
-    ///
-    /// # Errors
-    /// [`Usage`].
-    pub fn ends(&self, env: Env<'_>) -> Result<(Endpoint, ConnectOptions)> {
-        let (mut source, mut destination) = (self.source.as_ref(), self.destination.as_ref());
-        // One URL, the source being in the environment and the destination not.
-        let is_set = |side: Side| env(&side.variable("URL")).is_some();
-        let is_url = source.is_some_and(Place::is_server);
-        if is_url && destination.is_none() && is_set(Side::Source) && !is_set(Side::Destination) {
-            destination = source.take();
-        }
-        let server = |side: Side, place, flags| Server {
-            side,
-            place,
-            flags,
-            timeouts: &self.timeouts,
-            alone: false,
-        };
-        let from = server(Side::Source, source, self.source_connect.flags());
-        let flags = self.destination_connect.flags();
-        let to = server(Side::Destination, destination, flags);
-        Ok((from.endpoint(env)?, to.resolve(env)?))
-    }
-}
-
 /// A key as it was given: in quotes as `list` shows it, or as it is.
 ///
 /// # Errors
@@ -408,7 +321,7 @@ pub fn given_key(text: &OsStr) -> Result<Vec<u8>> {
 }
 
 /// What was named in the place of a server. With that one in the environment it may be a file.
-fn url_and_file<'a>(
+pub(crate) fn url_and_file<'a>(
     named: Option<&'a Place>,
     side: Side,
     env: Env<'_>,
@@ -486,7 +399,7 @@ impl WriteArgs {
 }
 
 /// How databases and names change; `url_db` is the database in the URL of `argument`.
-fn renaming(
+pub(crate) fn renaming(
     map_db: &[(Option<u32>, u32)],
     strip_prefix: &Option<OsString>,
     add_prefix: &Option<OsString>,
@@ -542,6 +455,3 @@ fn renaming(
         ttl: TtlIntent::Keep,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,8 @@
 //! `completions` and `man-pages`: what shells and manuals know of the tool, from the definitions of
 //! the command line itself.
 
+mod args;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,12 +13,20 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
-use super::quiet_when_nobody_reads;
-use crate::cli::{Cli, CompletionsArgs, Files, ManPagesArgs, Run};
+pub use self::args::{CompletionsArgs, ManPagesArgs};
+use super::{Cli, Run, quiet_when_nobody_reads};
+use crate::cli::Files;
 use crate::exit;
 use crate::stop::Stop;
+use crate::verb::{Data, Verb};
 
 impl Run for CompletionsArgs {
+    const VERB: Verb = Verb {
+        name: "completions",
+        flow: None,
+        data: Data::Never,
+    };
+
     fn files(&self) -> Files {
         Files::default()
     }
@@ -27,6 +37,12 @@ impl Run for CompletionsArgs {
 }
 
 impl Run for ManPagesArgs {
+    const VERB: Verb = Verb {
+        name: "man-pages",
+        flow: None,
+        data: Data::Never,
+    };
+
     fn files(&self) -> Files {
         Files::default()
     }

@@ -1,5 +1,7 @@
 //! `convert`: an archive or an RDB file into an RDB file, or into JSON Lines.
 
+mod args;
+
 use std::io::{BufWriter, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +11,9 @@ use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Mode, Node
 use redis_migrate_format::record::Family;
 use redis_migrate_format::{Error, Header};
 
-use super::{flow, tell_loss};
-use crate::cli::{ConvertArgs, ConvertTo, Files, Run, Verb};
+pub use self::args::{ConvertArgs, ConvertTo};
+use super::{Run, flow, tell_loss};
+use crate::cli::Files;
 use crate::describe::loss_of;
 use crate::dialect::{Dialect, Version};
 use crate::exit::{self, Usage, usage};
@@ -30,8 +33,15 @@ use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::open::file::{OpenedFile, Snapshot, Wanted, open_file};
 use crate::source::reading::Reading;
+use crate::verb::{Data, Flow, Verb};
 
 impl Run for ConvertArgs {
+    const VERB: Verb = Verb {
+        name: "convert",
+        flow: Some(Flow::Convert),
+        data: Data::UnlessSecond,
+    };
+
     fn files(&self) -> Files {
         let holds = match self.kind() {
             Ok(ConvertTo::Rdb) => Holds::Rdb,
@@ -46,9 +56,7 @@ impl Run for ConvertArgs {
 
     fn run(&self, stop: &Stop) -> Result<u8> {
         let screen = (&self.report, &self.run, false);
-        flow(Verb::Convert, screen, |observer| {
-            convert(self, observer, stop)
-        })
+        flow(Self::VERB, screen, |observer| convert(self, observer, stop))
     }
 }
 

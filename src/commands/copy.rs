@@ -1,15 +1,18 @@
 //! `copy`: a live server, or an RDB file, into a live server, without an archive in between.
 
+mod args;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::Result;
 use redis_migrate_format::header::Mode;
 
-use super::flow;
+pub use self::args::CopyArgs;
 use super::into_server::{self, rules, sink_options, try_databases};
+use super::{Run, flow};
+use crate::cli::Files;
 use crate::cli::resolve::process_env;
-use crate::cli::{CopyArgs, Files, Run, Verb};
 use crate::compare::prove::Proof;
 use crate::delete_source::{self, DeleteSource};
 use crate::endpoint::ConnectOptions;
@@ -30,8 +33,15 @@ use crate::sink::Accepted;
 use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
 use crate::source::open::{self, OpenedSource, Wishes, probe_source};
+use crate::verb::{Data, Flow, Verb};
 
 impl Run for CopyArgs {
+    const VERB: Verb = Verb {
+        name: "copy",
+        flow: Some(Flow::Copy),
+        data: Data::Never,
+    };
+
     fn files(&self) -> Files {
         Files::default()
             .inputs(&self.source)
@@ -43,7 +53,7 @@ impl Run for CopyArgs {
 
     fn run(&self, stop: &Stop) -> Result<u8> {
         let screen = (&self.report, &self.run, false);
-        flow(Verb::Copy, screen, |observer| copy(self, observer, stop))
+        flow(Self::VERB, screen, |observer| copy(self, observer, stop))
     }
 }
 

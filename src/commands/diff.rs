@@ -1,5 +1,7 @@
 //! `diff`: two of archive, RDB file and live server, compared by meaning.
 
+mod args;
+
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,10 +9,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 
+pub use self::args::{CompareArgs, DiffArgs};
 use super::unread::{Unread, left_out_of_file, temporary_keys};
-use super::{tell_loss, watch};
+use super::{Run, tell_loss, watch};
 use crate::cli::resolve::process_env;
-use crate::cli::{CompareArgs, DiffArgs, Files, Run, ScreenArgs, Verb};
+use crate::cli::{Files, ScreenArgs};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::explain::{self, Keep, Places};
 use crate::compare::join::Totals;
@@ -34,11 +37,18 @@ use crate::sink::Sink;
 use crate::source::open::side::{OpenedSide, Wanted, open_side};
 use crate::ui;
 use crate::units::plural;
+use crate::verb::{Data, Verb};
 
 /// Differences that are printed for people before the rest is only counted.
 const SHOWN: u64 = 20;
 
 impl Run for DiffArgs {
+    const VERB: Verb = Verb {
+        name: "diff",
+        flow: None,
+        data: Data::Never,
+    };
+
     fn files(&self) -> Files {
         Files::default()
             .inputs([&self.left, &self.right])
@@ -51,7 +61,7 @@ impl Run for DiffArgs {
     fn run(&self, stop: &Stop) -> Result<u8> {
         let (left, right) = self.sides(&process_env)?;
         let question = Question {
-            verb: Verb::Diff,
+            verb: Self::VERB,
             left: &left,
             right: &right,
             keys: &self.encryption.keys()?,
@@ -206,7 +216,7 @@ impl Question<'_> {
 
     /// What an export could not read is not in its archive, and so extra on the other side.
     fn warn_of_exports(&self, unread: &Unread, observer: &Observer) {
-        if self.verb != Verb::Diff {
+        if self.verb != DiffArgs::VERB {
             // Who checked the archive first said so then.
             return;
         }
@@ -219,8 +229,11 @@ impl Question<'_> {
 
     /// Nor is what was lost before it was salvaged.
     fn warn_of_losses(&self, opened: [&Opened; 2], observer: &Observer) {
+        if self.verb != DiffArgs::VERB {
+            return;
+        }
         for (end, opened) in [self.left, self.right].iter().zip(opened) {
-            if let (Verb::Diff, Some(header)) = (self.verb, &opened.side.header) {
+            if let Some(header) = &opened.side.header {
                 tell_loss(&ui::clean(&end.name()), header, |text| observer.warn(text));
             }
         }

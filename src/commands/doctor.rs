@@ -1,11 +1,14 @@
 //! `doctor`: what a server is and allows, and what an archive would need there. Writes nothing.
 
+mod args;
+
 use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 
-use super::{code_unless_damaged, ended, print_unless, warn_of_loss};
+pub use self::args::DoctorArgs;
+use super::{Run, code_unless_damaged, ended, print_unless, warn_of_loss};
+use crate::cli::Files;
 use crate::cli::resolve::process_env;
-use crate::cli::{DoctorArgs, Files, Run};
 use crate::doctor::acl::AclJob;
 use crate::doctor::keys::{KeyTrial, PATIENCE};
 use crate::doctor::layout::Shards;
@@ -20,8 +23,15 @@ use crate::record::Record;
 use crate::server::Conn;
 use crate::size;
 use crate::ui;
+use crate::verb::{Data, Verb};
 
 impl Run for DoctorArgs {
+    const VERB: Verb = Verb {
+        name: "doctor",
+        flow: None,
+        data: Data::Never,
+    };
+
     fn files(&self) -> Files {
         Files::default()
             .inputs(&self.file)

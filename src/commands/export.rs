@@ -1,5 +1,7 @@
 //! `export`: a live server or an RDB file into an archive.
 
+mod args;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +9,11 @@ use anyhow::Result;
 use redis_migrate_format::WriterOptions;
 use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
-use super::export_resume;
+pub use self::args::ExportArgs;
 use super::flow;
+use super::{Run, export_resume};
+use crate::cli::Files;
 use crate::cli::resolve::process_env;
-use crate::cli::{ExportArgs, Files, Run, Verb};
 use crate::encryption::{Recipients, Sealing, StoredAs};
 use crate::host::unix_ms;
 use crate::observer::Observer;
@@ -24,11 +27,18 @@ use crate::sink::archive::{ArchiveSink, Form};
 use crate::source::Source;
 use crate::source::open::{self, OpenedSource, Wishes, probe_source};
 use crate::units::bytes_text;
+use crate::verb::{Data, Flow, Verb};
 
 /// While following, a frame is closed at the latest after so long.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 impl Run for ExportArgs {
+    const VERB: Verb = Verb {
+        name: "export",
+        flow: Some(Flow::Export),
+        data: Data::UnlessOutput,
+    };
+
     fn files(&self) -> Files {
         let mut files = Files::default()
             .inputs(&self.source)
@@ -50,9 +60,7 @@ impl Run for ExportArgs {
 
     fn run(&self, stop: &Stop) -> Result<u8> {
         let screen = (&self.report, &self.run, self.resume);
-        flow(Verb::Export, screen, |observer| {
-            export(self, observer, stop)
-        })
+        flow(Self::VERB, screen, |observer| export(self, observer, stop))
     }
 }
 

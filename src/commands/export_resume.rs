@@ -7,8 +7,7 @@ use anyhow::Result;
 use redis_migrate_format::{Limits, Writer};
 use serde::Serialize;
 
-use super::export::{form, header, options, run};
-use crate::cli::ExportArgs;
+use super::export::{ExportArgs, form, header, options, run};
 use crate::exit::usage;
 use crate::observer::Observer;
 use crate::pipe::{Outcome, Steps, Stop};
@@ -238,9 +237,10 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
+    use crate::cli::parse;
     use crate::cli::resolve::process_env;
-    use crate::cli::{Invocation, parse};
     use crate::commands::export::wishes;
+    use crate::commands::{Cli, Invocation};
 
     fn begin_of(options: &[&str]) -> ExportBegin {
         let line = [
@@ -252,7 +252,7 @@ mod tests {
             "x",
         ];
         let line: Vec<OsString> = line.iter().chain(options).map(OsString::from).collect();
-        let Ok(cli) = parse::parse(&line) else {
+        let Ok(cli) = parse::parse::<Cli>(&line) else {
             panic!("{options:?} is no command line");
         };
         let Invocation::Export(args) = cli.verb else {

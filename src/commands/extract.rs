@@ -1,5 +1,7 @@
 //! `extract`: one value of an archive.
 
+mod args;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, IsTerminal, Read, Seek, Write};
 
@@ -11,9 +13,10 @@ use redis_migrate_format::salvage::{Content, Decoder, IntactFrame};
 use redis_migrate_format::seek::{Place, Table, read_frame};
 use redis_migrate_format::{End, Header, Limits, Reader};
 
-use super::quiet_when_nobody_reads;
+pub use self::args::ExtractArgs;
+use super::{Run, quiet_when_nobody_reads};
+use crate::cli::Files;
 use crate::cli::resolve::given_key;
-use crate::cli::{ExtractArgs, Files, Run};
 use crate::escape::json_text;
 use crate::exit::{self, usage};
 use crate::payload::{self, Examined, Object};
@@ -23,6 +26,7 @@ use crate::record::{Context, KeyRecord, Record, Value, larger_than, not_kept, sh
 use crate::sink::jsonl;
 use crate::size::{self, is_larger};
 use crate::ui;
+use crate::verb::{Data, Verb};
 
 /// What `extract` looks for.
 struct Wanted {
@@ -46,6 +50,12 @@ struct Found {
 }
 
 impl Run for ExtractArgs {
+    const VERB: Verb = Verb {
+        name: "extract",
+        flow: None,
+        data: Data::UnlessOutput,
+    };
+
     fn files(&self) -> Files {
         let holds = Holds::other(self.overwrite);
         let (file, output) = (self.file.as_ref(), self.output.as_ref());

@@ -1,17 +1,20 @@
 //! `import`: an archive into a live server.
 
+mod args;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::flow;
+pub use self::args::ImportArgs;
 use super::into_server::{connect, probe, rules, sink_options, try_databases};
 use super::open_archives::{
     OpenedArchives, begin_of, expected_of, open_archives, read_ahead, state_of,
 };
+use super::{Run, flow};
+use crate::cli::Files;
 use crate::cli::resolve::process_env;
-use crate::cli::{Files, ImportArgs, Run, Verb};
 use crate::compare::prove::Proof;
 use crate::endpoint::ConnectOptions;
 use crate::observer::Observer;
@@ -26,8 +29,15 @@ use crate::sink::Sink;
 use crate::sink::server::ServerSink;
 use crate::sink::server::held::Repeats;
 use crate::source::Source;
+use crate::verb::{Data, Flow, Verb};
 
 impl Run for ImportArgs {
+    const VERB: Verb = Verb {
+        name: "import",
+        flow: Some(Flow::Import),
+        data: Data::Never,
+    };
+
     fn files(&self) -> Files {
         // With the destination in the environment the first argument is a file.
         let mut files = Files::default().inputs(self.destination.iter().chain(&self.files));
@@ -46,9 +56,7 @@ impl Run for ImportArgs {
 
     fn run(&self, stop: &Stop) -> Result<u8> {
         let screen = (&self.report, &self.run, self.resume.is_some());
-        flow(Verb::Import, screen, |observer| {
-            import(self, observer, stop)
-        })
+        flow(Self::VERB, screen, |observer| import(self, observer, stop))
     }
 }
 

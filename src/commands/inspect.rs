@@ -1,5 +1,7 @@
 //! `inspect`: what an archive says of itself, and what is in it.
 
+mod args;
+
 use std::io::{self, Read, Write};
 
 use anyhow::{Context as _, Result};
@@ -8,11 +10,12 @@ use redis_migrate_format::version::Preamble;
 use redis_migrate_format::{End, Error, Header, Limits, OUTSIDE, Reader};
 use serde_json::{Value, json};
 
+pub use self::args::InspectArgs;
 use super::{
-    beside_keys, code_unless_damaged, ended, print_unless, stored, unread_json, warn_of_loss,
+    Run, beside_keys, code_unless_damaged, ended, print_unless, stored, unread_json, warn_of_loss,
     warn_of_undecoded, warn_of_unread,
 };
-use crate::cli::{Files, InspectArgs, Run};
+use crate::cli::Files;
 use crate::describe::tally::Tally;
 use crate::describe::watch::{SeenFrame, Watched, frames_table};
 use crate::describe::{
@@ -26,9 +29,16 @@ use crate::place::Input;
 use crate::source::reading::walk;
 use crate::ui::{self, clean};
 use crate::units::{bytes_text, count_text, plural};
+use crate::verb::{Data, Verb};
 use crate::version::SCHEMA_VERSION;
 
 impl Run for InspectArgs {
+    const VERB: Verb = Verb {
+        name: "inspect",
+        flow: None,
+        data: Data::Never,
+    };
+
     fn files(&self) -> Files {
         Files::default().look(self.file.as_ref(), &self.encryption)
     }

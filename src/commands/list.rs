@@ -1,14 +1,17 @@
 //! `list`: the keys of an archive, one a line, as they stand in it: of a key with several records the
 //! last. Memory is that of one frame.
 
+mod args;
+
 use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 use serde_json::json;
 
-use super::{ended, unread_json, warn_of_loss, warn_of_unread};
-use crate::cli::{Files, ListArgs, Run};
+pub use self::args::ListArgs;
+use super::{Run, ended, unread_json, warn_of_loss, warn_of_unread};
+use crate::cli::Files;
 use crate::describe::tally::type_name;
 use crate::escape::write_json_line;
 use crate::exit::{self, Interrupted};
@@ -21,9 +24,16 @@ use crate::size;
 use crate::source::standing::Stands;
 use crate::ui;
 use crate::units::{bytes_text, duration_text, put_key, time_text};
+use crate::verb::{Data, Verb};
 use crate::version::SCHEMA_VERSION;
 
 impl Run for ListArgs {
+    const VERB: Verb = Verb {
+        name: "list",
+        flow: None,
+        data: Data::Never,
+    };
+
     fn files(&self) -> Files {
         Files::default().look(self.file.as_ref(), &self.encryption)
     }

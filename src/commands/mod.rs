@@ -1,4 +1,5 @@
-//! One file for each verb: open a source, open a sink, run the pipe, print the summary.
+//! One file for each verb: open a source, open a sink, run the pipe, print the summary. Its arguments are in
+//! `args.rs` below it. The registry, [`verbs!`](Invocation), is here.
 
 mod completions;
 mod convert;
@@ -19,13 +20,16 @@ mod unread;
 mod verify;
 mod verify_values;
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use redis_migrate_format::{End, Error, Header};
 
-use crate::cli::{ReportArgs, RunArgs, ScreenArgs};
+use crate::cli::outline::Outline;
+use crate::cli::{Files, ReportArgs, RunArgs, ScreenArgs, resolve};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
 use crate::describe::{export_failed_json, export_warnings, loss_of};
@@ -35,9 +39,139 @@ use crate::ledger::export_failed;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
 use crate::place::Input;
-use crate::ui::{self, Ui, Verb};
+use crate::stop::Stop;
+use crate::ui::{self, Ui};
 use crate::undecoded::Undecoded;
 use crate::units::plural;
+use crate::verb::Verb;
+
+/// Move Redis and Valkey data between places that cannot see each other.
+#[derive(Debug, Parser)]
+#[command(
+    name = "redis-migrate",
+    version = resolve::short_version(),
+    long_version = resolve::long_version(),
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  redis-migrate export redis://old:6379 > snap.rmz
+  redis-migrate verify snap.rmz
+  redis-migrate import redis://new:6379 < snap.rmz
+  redis-migrate diff snap.rmz redis://new:6379
+  redis-migrate copy redis://old:6379 redis://new:6379
+
+Exit codes: 0 complete, 1 failed, 2 usage, 3 some keys failed, 4 consistency not reached,
+5 differences found, 10 archive damaged or unreadable, 11 wrong key or passphrase,
+12 cannot connect or authenticate, 13 a needed command is refused, 130 interrupted."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Invocation,
+}
+
+impl Cli {
+    /// What can be known of these arguments, program name first, even if they cannot be parsed.
+    pub fn outline(args: &[OsString]) -> Outline {
+        Outline::of(&Self::command(), VERBS, args)
+    }
+}
+
+/// What every verb has in common: its arguments know what to do.
+pub trait Run {
+    /// What others have to know of the verb.
+    const VERB: Verb;
+
+    /// The files that this command line names, standard input and output among them.
+    fn files(&self) -> Files;
+
+    /// Runs the verb; the exit code.
+    ///
+    /// # Errors
+    /// What is still to be printed, and decides the exit code.
+    fn run(&self, stop: &Stop) -> Result<u8>;
+}
+
+impl<A: Run> Run for Box<A> {
+    const VERB: Verb = A::VERB;
+
+    fn files(&self) -> Files {
+        (**self).files()
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        (**self).run(stop)
+    }
+}
+
+macro_rules! verbs {
+    ($($(#[doc = $doc:literal])* $(#[command($($set:tt)*)])? $verb:ident($arguments:ty)),* $(,)?) => {
+        /// A verb with its arguments.
+        #[derive(Debug, Subcommand)]
+        pub enum Invocation {
+            $(
+                $(#[doc = $doc])*
+                #[command(name = <$arguments as Run>::VERB.name $(, $($set)*)?)]
+                $verb($arguments)
+            ),*
+        }
+
+        /// What is said of each verb.
+        pub const VERBS: &[Verb] = &[$(<$arguments as Run>::VERB),*];
+
+        impl Invocation {
+            /// The files that the command line names: see [`Run::files`].
+            pub fn files(&self) -> Files {
+                match self {
+                    $(Self::$verb(arguments) => arguments.files()),*
+                }
+            }
+
+            /// Runs the verb; the exit code.
+            ///
+            /// # Errors
+            /// See [`Run::run`].
+            pub fn run(&self, stop: &Stop) -> Result<u8> {
+                match self {
+                    $(Self::$verb(arguments) => arguments.run(stop)),*
+                }
+            }
+        }
+    };
+}
+
+// The registry: a line for each verb, in the order of `--help`.
+verbs! {
+    /// Read a server and write an archive.
+    Export(Box<export::ExportArgs>),
+    /// Read an archive and write it to a server.
+    Import(Box<import::ImportArgs>),
+    /// Read a server and write to another. `redis-migrate SRC DEST` means this too.
+    Copy(Box<copy::CopyArgs>),
+    /// Read an archive or RDB file and write an RDB file, or JSON Lines.
+    Convert(Box<convert::ConvertArgs>),
+    /// Read an archive and check every byte of it; apply nothing.
+    Verify(Box<verify::VerifyArgs>),
+    /// Compare two of archive, RDB file and server, by the meaning of every value.
+    Diff(Box<diff::DiffArgs>),
+    /// List the keys of an archive.
+    List(Box<list::ListArgs>),
+    /// Show what an archive says of itself: header, frames, totals.
+    Inspect(inspect::InspectArgs),
+    /// Show what is inside an archive: a page with pictures and tables, or JSON.
+    Report(report::PageArgs),
+    /// Print one value of an archive, or write it to a file.
+    Extract(extract::ExtractArgs),
+    /// Rescue what is intact of a damaged archive into a new one.
+    Salvage(salvage::SalvageArgs),
+    /// Show what a server is and allows, and what an archive would need there.
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Print what a shell needs to complete this tool's command lines.
+    Completions(completions::CompletionsArgs),
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    ManPages(completions::ManPagesArgs),
+}
 
 /// Says of which types there are values that this version cannot look into.
 fn warn_of_undecoded(undecoded: &Undecoded) {
@@ -170,3 +304,6 @@ fn beside_keys(tally: &Tally) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

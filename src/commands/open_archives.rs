@@ -12,8 +12,9 @@ use redis_migrate_format::seek::Table;
 use redis_migrate_format::{Error, Limits, Reader};
 use serde::Serialize;
 
+use super::import::ImportArgs;
 use super::tell_loss;
-use crate::cli::{ImportArgs, WriteArgs};
+use crate::cli::WriteArgs;
 use crate::describe::loss_of;
 use crate::encryption::Keys;
 use crate::endpoint::ConnectOptions;
@@ -444,7 +445,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Cli, Invocation};
+    use crate::commands::{Cli, Invocation};
     use crate::encryption::Keys;
     use crate::source::reading::tests::archive;
 

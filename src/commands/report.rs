@@ -1,13 +1,16 @@
 //! `report`: what is inside an archive, as one page or as JSON.
 
+mod args;
+
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::{Limits, Reader, Record};
 
-use super::{ended, stored, warn_of_loss, warn_of_unread, watch};
-use crate::cli::{Files, PageArgs, Run};
+pub use self::args::PageArgs;
+use super::{Run, ended, stored, warn_of_loss, warn_of_unread, watch};
+use crate::cli::Files;
 use crate::describe::inconsistencies;
 use crate::describe::watch::Watched;
 use crate::exit::{self, usage};
@@ -17,9 +20,16 @@ use crate::place::{Holds, Kept, Output};
 use crate::report::{About, Report, json, page};
 use crate::source::reading::walk;
 use crate::source::standing::Stands;
-use crate::ui::{self, Verb};
+use crate::ui;
+use crate::verb::{Data, Verb};
 
 impl Run for PageArgs {
+    const VERB: Verb = Verb {
+        name: "report",
+        flow: None,
+        data: Data::UnlessOutputJsonOrQuiet,
+    };
+
     fn files(&self) -> Files {
         let holds = Holds::other(self.overwrite);
         let (file, output) = (self.file.as_ref(), self.output.as_ref());
@@ -27,7 +37,7 @@ impl Run for PageArgs {
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {
-        let (report, about) = watch(Verb::Report, self.screen, |observer| {
+        let (report, about) = watch(Self::VERB, self.screen, |observer| {
             gather(self, observer, stop)
         })?;
         Ok(tell(self, &report, &about))

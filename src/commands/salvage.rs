@@ -1,5 +1,7 @@
 //! `salvage`: what is intact of a damaged archive into a new one.
 
+mod args;
+
 use std::io::{BufReader, Read, Seek};
 
 use anyhow::{Context as _, Result};
@@ -7,8 +9,9 @@ use redis_migrate_format::header::SelectionFacts;
 use redis_migrate_format::{Error, Finished, Incompleteness, LookAlike, Position};
 use serde_json::{Value, json};
 
-use super::{unread_json, warn_of_unread, watch};
-use crate::cli::{Files, Run, SalvageArgs, Verb};
+pub use self::args::SalvageArgs;
+use super::{Run, unread_json, warn_of_unread, watch};
+use crate::cli::Files;
 use crate::encryption::{Damage, Sealing, StoredAs};
 use crate::exit::{self, usage};
 use crate::observer::Observer;
@@ -18,11 +21,18 @@ use crate::salvage::{Change, LostRecords, Rescued, Survey, rescue, survey};
 use crate::size;
 use crate::ui;
 use crate::units::{bytes_text, count_text, hex, plural};
+use crate::verb::{Data, Verb};
 
 /// Lost ranges that the report names.
 const RANGES_SHOWN: usize = 10;
 
 impl Run for SalvageArgs {
+    const VERB: Verb = Verb {
+        name: "salvage",
+        flow: None,
+        data: Data::UnlessOutput,
+    };
+
     fn files(&self) -> Files {
         let (file, output) = (self.file.as_ref(), self.output.as_ref());
         Files::default()
@@ -31,7 +41,7 @@ impl Run for SalvageArgs {
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {
-        let done = watch(Verb::Salvage, self.screen, |observer| {
+        let done = watch(Self::VERB, self.screen, |observer| {
             salvage(self, observer, stop)
         })?;
         Ok(tell(self, &done))

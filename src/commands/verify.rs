@@ -1,5 +1,7 @@
 //! `verify`: reads an archive to its end and checks everything, applies nothing.
 
+mod args;
+
 use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,14 +10,15 @@ use redis_migrate_format::scan::Scan;
 use redis_migrate_format::{End, Error, Header, Reader};
 use serde_json::json;
 
+pub use self::args::{VerifyArgs, VerifyLevel};
 use super::diff::Question;
 use super::verify_values::Values;
 use super::{
-    beside_keys, code_unless_damaged, ended, print, print_unless, stored, unread_json,
+    Run, beside_keys, code_unless_damaged, ended, print, print_unless, stored, unread_json,
     warn_of_loss, warn_of_undecoded, warn_of_unread, watch,
 };
+use crate::cli::Files;
 use crate::cli::resolve::process_env;
-use crate::cli::{Files, Run, Verb, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
 use crate::describe::{
@@ -32,6 +35,7 @@ use crate::source::reading::walk;
 use crate::source::standing::{broken_claim, has_each_key_once};
 use crate::ui;
 use crate::units::{bytes_text, plural};
+use crate::verb::{Data, Verb};
 use crate::version::SCHEMA_VERSION;
 
 /// What was found.
@@ -66,6 +70,12 @@ impl Findings {
 }
 
 impl Run for VerifyArgs {
+    const VERB: Verb = Verb {
+        name: "verify",
+        flow: None,
+        data: Data::Never,
+    };
+
     fn files(&self) -> Files {
         Files::default()
             .look(self.file.as_ref(), &self.encryption)
@@ -80,7 +90,7 @@ impl Run for VerifyArgs {
             Some(_) => Some(Kept::open(self.file.as_ref(), &keys, stop)?),
             None => None,
         };
-        let (name, found) = watch(Verb::Verify, self.screen, |observer| {
+        let (name, found) = watch(Self::VERB, self.screen, |observer| {
             let input = match &kept {
                 Some(kept) => kept.reader()?,
                 None => Input::open(self.file.as_ref(), &keys, stop)?,
@@ -94,7 +104,7 @@ impl Run for VerifyArgs {
             return Ok(code);
         };
         let question = Question {
-            verb: Verb::Verify,
+            verb: Self::VERB,
             left,
             right,
             keys: &keys,

@@ -10,7 +10,7 @@ use crate::endpoint::ConnectOptions;
 use crate::payload::meaning::Lenience;
 use crate::record::{Batch, Context, Family, KeyRecord, Record};
 use crate::server::cluster::{Topology, options_for};
-use crate::server::facts::Facts;
+use crate::server::facts::{Facts, ServerClock};
 use crate::server::reply::cmd;
 use crate::server::slots::slot_of;
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS};
@@ -96,9 +96,12 @@ fn ask_one(
         pexpiretime,
         asking: false,
     };
-    // What was built by commands has times of its own.
-    let lenience = Lenience {
+    let clock = ServerClock::ask(conn)?;
+    let lenience = || Lenience {
+        // What was built by commands has times of its own.
         ignore_delivery_times: true,
+        // Between two runs fields go by.
+        fields_gone_by_ms: clock.now_ms() + PTTL_TOLERANCE_MS,
         ..Lenience::default()
     };
     let mut rest = candidates.as_slice();
@@ -132,7 +135,7 @@ fn ask_one(
             let stands = records.iter().rposition(|record| {
                 record.is_some_and(|(record, context)| {
                     found
-                        .differs_from(record, &context, family, lenience, PTTL_TOLERANCE_MS)
+                        .differs_from(record, &context, family, lenience(), PTTL_TOLERANCE_MS)
                         .is_none()
                 })
             });

@@ -252,6 +252,16 @@ impl Conn {
         self.wire.flush_if_full()
     }
 
+    /// Queues one command, of which all but the last argument is packed already.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`].
+    pub fn queue_behind(&mut self, head: &[u8], arg: &[u8]) -> Result<(), ServerError> {
+        self.session.pin();
+        resp::pack_behind(self.wire.out(), head, arg);
+        self.wire.flush_if_full()
+    }
+
     /// The queue of bytes to be written, for commands that are packed piece by piece.
     pub fn out(&mut self) -> &mut Vec<u8> {
         self.session.pin();
@@ -292,6 +302,11 @@ impl Conn {
     /// Whether a reply, or some of it, is at hand: who reads now may not have to wait.
     pub fn has_reply(&self) -> bool {
         self.wire.has_reply()
+    }
+
+    /// Whether this line is the next reply, and at hand: then it is read.
+    pub fn reads(&mut self, line: &[u8]) -> bool {
+        self.wire.pass_over(line)
     }
 
     /// The next item of the replies; see [`resp::Replies::next`].

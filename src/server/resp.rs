@@ -98,7 +98,74 @@ impl Replies {
         self.next_within(stream, max, Longer::IsSkipped)
     }
 
+    /// Passes over this line, if it is what comes next and all of it is at hand.
+    pub fn pass_over(&mut self, line: &[u8]) -> bool {
+        let is_next = self.buffer[self.start..self.end].starts_with(line);
+        if is_next {
+            self.start += line.len();
+        }
+        is_next
+    }
+
     fn next_within(
+        &mut self,
+        stream: &mut impl Read,
+        max: usize,
+        longer: Longer,
+    ) -> io::Result<Item<'_>> {
+        let kind = self.buffer[self.start..self.end].first();
+        if let Some(&kind @ (b':' | b'$' | b'*')) = kind
+            && let Some(number) = self.number_at_hand()
+        {
+            return match kind {
+                b':' => Ok(Item::Int(number)),
+                b'$' => self.bulk_or_nil(stream, length(number)?, max, longer),
+                _ => Ok(length(number)?.map_or(Item::Nil, Item::Array)),
+            };
+        }
+        self.next_of_any_kind(stream, max, longer)
+    }
+
+    /// The number of the line that is next, behind its first byte, where it is a plain one and all of
+    /// it is at hand. Most are, and so many come that it counts; any other is left to be read as a line.
+    fn number_at_hand(&mut self) -> Option<i64> {
+        /// So many never overflow.
+        const MOST_DIGITS: usize = 18;
+        let (_, rest) = self.buffer[self.start..self.end].split_first()?;
+        let is_negative = rest.first() == Some(&b'-');
+        let digits = &rest[usize::from(is_negative)..];
+        let mut number = 0;
+        for (at, byte) in digits.iter().take(MOST_DIGITS + 1).enumerate() {
+            match byte {
+                b'0'..=b'9' => number = number * 10 + i64::from(byte - b'0'),
+                b'\r' if at > 0 && digits.get(at + 1) == Some(&b'\n') => {
+                    self.start += 1 + usize::from(is_negative) + at + 2;
+                    return Some(if is_negative { -number } else { number });
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn bulk_or_nil(
+        &mut self,
+        stream: &mut impl Read,
+        len: Option<usize>,
+        max: usize,
+        longer: Longer,
+    ) -> io::Result<Item<'_>> {
+        Ok(match len {
+            Some(len) if len > max && longer == Longer::IsSkipped => {
+                self.skip(stream, len as u64)?;
+                Item::TooLong(len as u64)
+            }
+            Some(len) => Item::Bulk(self.bulk(stream, len, max, longer)?),
+            None => Item::Nil,
+        })
+    }
+
+    fn next_of_any_kind(
         &mut self,
         stream: &mut impl Read,
         max: usize,
@@ -113,14 +180,10 @@ impl Replies {
             b'+' => Item::Simple(&self.buffer[rest]),
             b'-' => Item::Error(self.buffer[rest].to_vec()),
             b':' => Item::Int(self.number(rest)?),
-            b'$' | b'=' => match self.length(rest)? {
-                Some(len) if len > max && longer == Longer::IsSkipped => {
-                    self.skip(stream, len as u64)?;
-                    Item::TooLong(len as u64)
-                }
-                Some(len) => Item::Bulk(self.bulk(stream, len, max, longer)?),
-                None => Item::Nil,
-            },
+            b'$' | b'=' => {
+                let len = self.length(rest)?;
+                return self.bulk_or_nil(stream, len, max, longer);
+            }
             b'!' => match self.length(rest)? {
                 Some(len) => Item::Error(self.bulk(stream, len, max, longer)?),
                 None => Item::Nil,
@@ -261,12 +324,7 @@ impl Replies {
     }
 
     fn length(&self, range: std::ops::Range<usize>) -> io::Result<Option<usize>> {
-        match self.number(range)? {
-            -1 => Ok(None),
-            number => usize::try_from(number)
-                .map(Some)
-                .map_err(|_| invalid("a negative length")),
-        }
+        length(self.number(range)?)
     }
 
     fn bulk(
@@ -281,6 +339,12 @@ impl Replies {
                 Longer::IsAnError(limit) => too_long(limit),
                 Longer::IsSkipped => too_long(max),
             });
+        }
+        if len < self.end - self.start {
+            let bytes = self.buffer[self.start..self.start + len].to_vec();
+            self.start += len;
+            self.bulk_end(stream)?;
+            return Ok(bytes);
         }
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len).map_err(|_| {
@@ -340,6 +404,16 @@ impl Replies {
     }
 }
 
+/// A length; `None` stands for nothing.
+fn length(number: i64) -> io::Result<Option<usize>> {
+    match number {
+        -1 => Ok(None),
+        number => usize::try_from(number)
+            .map(Some)
+            .map_err(|_| invalid("a negative length")),
+    }
+}
+
 /// What becomes of a bulk that is longer than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Longer {
@@ -365,6 +439,12 @@ pub fn pack(out: &mut Vec<u8>, args: &[&[u8]]) {
     for arg in args {
         pack_arg(out, arg);
     }
+}
+
+/// Appends a command of which all but the last argument is packed already.
+pub fn pack_behind(out: &mut Vec<u8>, head: &[u8], arg: &[u8]) {
+    out.extend_from_slice(head);
+    pack_arg(out, arg);
 }
 
 /// Appends the head of a command of `count` arguments.

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
 use serde_json::{Value, json};
 
-use super::{Console, UiOptions, Verb};
+use super::{Console, UiOptions};
 use crate::cli::ProgressStyle;
 use crate::host;
 use crate::observer::{Lag, Observer, Progress};
 use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
+use crate::verb::Verb;
 
 /// Steps of the bar.
 const BAR_STEPS: u64 = 1_000;
@@ -128,7 +129,7 @@ impl Shown {
             Display::Log => {
                 let fraction = sample.fraction();
                 let percent = fraction.map(|fraction| format!(" {:.0}%,", fraction * 100.0));
-                let (verb, percent) = (self.verb.name(), percent.unwrap_or_default());
+                let (verb, percent) = (self.verb.name, percent.unwrap_or_default());
                 self.console
                     .line(&format!("{verb}:{percent} {}", sample.text()));
             }
@@ -232,7 +233,7 @@ impl Sample {
         let known = |count: u64| (count > 0).then_some(count);
         json!({
             "event": "progress",
-            "verb": verb.name(),
+            "verb": verb.name,
             "elapsed_ms": self.elapsed.as_millis() as u64,
             "records": self.records,
             "payload_bytes": self.payload_bytes,
@@ -252,6 +253,7 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::tests::COPY;
 
     #[test]
     fn a_sample_says_rate_ratio_and_what_remains() {
@@ -265,11 +267,11 @@ mod tests {
             sample.text(),
             "500,000 keys, 100,000/s, ETA 5s, 64.0 MiB, archive 32.0 MiB (ratio 2.0)"
         );
-        assert_eq!(sample.json(Verb::Export)["fraction"], json!(0.5));
+        assert_eq!(sample.json(COPY)["fraction"], json!(0.5));
         let none = Sample::take(&Progress::default(), Duration::ZERO);
         assert_eq!(none.text(), "0 keys, 0/s, 0 B");
         assert_eq!(none.fraction(), None);
-        assert_eq!(none.json(Verb::Copy)["lag_ms"], json!(null));
+        assert_eq!(none.json(COPY)["lag_ms"], json!(null));
     }
 
     #[test]
@@ -288,9 +290,9 @@ mod tests {
         );
         progress.following.is_at("one", up_to_date);
         assert_eq!(sample().text(), "0 keys, 0/s, following, up to date, 0 B");
-        assert_eq!(sample().json(Verb::Copy)["lag_ms"], 0);
+        assert_eq!(sample().json(COPY)["lag_ms"], 0);
         progress.following.is_at("other", one);
-        let json = sample().json(Verb::Copy);
+        let json = sample().json(COPY);
         assert_eq!(json["following"], true);
         assert_eq!(json["waiting_keys"], 1);
         assert!(json["lag_ms"].as_u64() >= Some(90_000), "{json}");

@@ -10,11 +10,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
 
+use super::SCHEMA_VERSION;
 use super::console::Console;
-use super::{SCHEMA_VERSION, Verb};
 use crate::cli::outline::Outline;
 use crate::escape::json_text;
 use crate::exit;
+use crate::verb::Verb;
 
 /// The one session of this process. Unset in unit tests and in programs that use the library.
 static SESSION: OnceLock<Session> = OnceLock::new();
@@ -132,7 +133,7 @@ fn object(verb: Option<Verb>, said: SaidSoFar, code: u8) -> Value {
     for (name, value) in [
         ("schema_version", json!(SCHEMA_VERSION)),
         ("event", json!("summary")),
-        ("verb", json!(verb.map(Verb::name))),
+        ("verb", json!(verb.map(|verb| verb.name))),
         ("exit_code", json!(code)),
     ] {
         object[name] = value;
@@ -143,6 +144,7 @@ fn object(verb: Option<Verb>, said: SaidSoFar, code: u8) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::tests::EXPORT;
 
     #[test]
     fn a_summary_says_what_really_came_of_it() {
@@ -151,7 +153,7 @@ mod tests {
             error: Some("the disk is full".to_owned()),
             ..SaidSoFar::default()
         };
-        let said = object(Some(Verb::Verify), said, 1);
+        let said = object(Some(EXPORT), said, 1);
         assert_eq!(said["exit_code"], 1);
         assert_eq!(said["keys"], 3);
         assert_eq!(said["error"], "the disk is full");

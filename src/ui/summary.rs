@@ -76,7 +76,7 @@ fn equation(flow: Option<Flow>, outcome: &Outcome) -> String {
 
 fn verdict(options: &UiOptions, outcome: &Outcome, code: u8) -> String {
     let dry = if options.dry_run { " (dry run)" } else { "" };
-    let run = options.verb.name() + dry;
+    let run = options.verb.name.to_owned() + dry;
     match code {
         exit::OK => format!("{run} complete"),
         exit::INTERRUPTED => format!("{run} interrupted"),
@@ -95,7 +95,7 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
     } else {
         ""
     };
-    let Some(flow) = options.verb.flow() else {
+    let Some(flow) = options.verb.flow else {
         return format!("{} checked{early}", plural(sink.fates.checked, "record"));
     };
     match flow {
@@ -139,19 +139,19 @@ pub(super) fn final_line(
         "{}: {} ({})",
         verdict(options, outcome, code),
         achieved(options, outcome),
-        equation(options.verb.flow(), outcome)
+        equation(options.verb.flow, outcome)
     )];
     if let Some(earlier) = &sink.earlier {
         let done = earlier.records.saturating_sub(earlier.failed);
         let (done, seen) = (plural(done, "record"), &earlier.seen);
         parts.push(format!("{done} done by an earlier run: {seen}"));
     }
-    parts.extend(functions_text(options.verb.flow(), sink));
+    parts.extend(functions_text(options.verb.flow, sink));
     let changes = sink.changes.told().into_iter();
     parts.extend(changes.map(|(name, count)| format!("{name} {}", count_text(count))));
     parts.extend(damages(sink));
     parts.extend(sink.verified.iter().flat_map(verified_text));
-    parts.extend(match options.verb.flow() {
+    parts.extend(match options.verb.flow {
         Some(Flow::Copy) => copy_exactness(outcome),
         Some(Flow::Export) => exactness(outcome),
         _ => Vec::new(),

@@ -7,6 +7,25 @@ use crate::ledger::{
     ArchiveWritten, ConsistencyReached, Deletions, Doubts, Exactness, Fates, OddValues, SinkReport,
     SourceCounts, SourceReport,
 };
+use crate::verb::Data;
+
+pub(super) const EXPORT: Verb = Verb {
+    name: "export",
+    flow: Some(Flow::Export),
+    data: Data::UnlessOutput,
+};
+
+const IMPORT: Verb = Verb {
+    name: "import",
+    flow: Some(Flow::Import),
+    data: Data::Never,
+};
+
+pub(super) const COPY: Verb = Verb {
+    name: "copy",
+    flow: Some(Flow::Copy),
+    data: Data::Never,
+};
 
 fn options(verb: Verb) -> UiOptions {
     UiOptions::new(verb, &ReportArgs::default(), &RunArgs::default())
@@ -58,11 +77,11 @@ fn the_last_line_of_an_export_is_its_ledger() {
         error: None,
     };
     assert_eq!(
-        line(Verb::Export, &outcome),
+        line(EXPORT, &outcome),
         "export complete: 1,000,000 keys written (scanned 1,000,010 = written 1,000,000 + \
          filtered 0 + vanished 10 + failed 0), 10s (100,001/s), 61.2 MiB, sha256 ab"
     );
-    let object = summary::json(&options(Verb::Export), &outcome, Duration::ZERO);
+    let object = summary::json(&options(EXPORT), &outcome, Duration::ZERO);
     assert_eq!(object["archive"]["archive_id"], "0000000000000001");
     assert_eq!(object["complete"], true);
 }
@@ -83,11 +102,11 @@ fn what_could_not_be_read_is_not_called_exact() {
     };
     let exact = "exact as of 1970-01-01T00:00:00.000Z, ";
     let but = "except 2 keys that could not be read, ";
-    let text = line(Verb::Export, &outcome);
+    let text = line(EXPORT, &outcome);
     assert!(text.contains(exact) && !text.contains(but), "{text}");
     outcome.source.counts[0].scanned = 5;
     outcome.source.counts[0].failed = 2;
-    let text = line(Verb::Export, &outcome);
+    let text = line(EXPORT, &outcome);
     assert!(text.contains(&format!("{exact}{but}")), "{text}");
 }
 
@@ -106,7 +125,7 @@ fn a_destination_that_lost_keys_is_not_called_exact() {
             },
             error: None,
         };
-        line(Verb::Copy, &outcome)
+        line(COPY, &outcome)
     };
     assert!(said(Doubts::default()).contains("exact as of"));
     for (doubts, word) in [
@@ -164,7 +183,7 @@ fn the_headline_counts_each_key_once() {
         ..Fates::default()
     };
     assert_eq!(
-        said(Verb::Export, Some(39_951), archived()),
+        said(EXPORT, Some(39_951), archived()),
         (
             "export complete: 39,951 keys written in 51,573 records".to_owned(),
             (39_951.into(), 51_573.into())
@@ -172,7 +191,7 @@ fn the_headline_counts_each_key_once() {
     );
     // A run that was resumed does not know.
     assert_eq!(
-        said(Verb::Export, None, archived()),
+        said(EXPORT, None, archived()),
         (
             "export complete: 51,573 records written".to_owned(),
             (serde_json::Value::Null, 51_573.into())
@@ -185,7 +204,7 @@ fn the_headline_counts_each_key_once() {
         ..Fates::default()
     };
     assert_eq!(
-        said(Verb::Copy, Some(50_000), restored),
+        said(COPY, Some(50_000), restored),
         (
             "copy complete: 50,000 keys restored from 66,905 records".to_owned(),
             (50_000.into(), 66_905.into())
@@ -215,14 +234,13 @@ fn an_interrupted_run_accounts_for_what_was_under_way() {
         error: Some(exit::Interrupted.into()),
     };
     assert_eq!(
-        line(Verb::Import, &outcome),
+        line(IMPORT, &outcome),
         "import interrupted: 50 keys restored before that (read 100 = restored 50 + expired 0 + \
          conflicts 0 + refused 0 + filtered 5 + sent without an answer 7 + not reached 38), \
          10s (10/s)"
     );
     assert!(
-        line(Verb::Export, &outcome)
-            .starts_with("export interrupted: no complete archive was written")
+        line(EXPORT, &outcome).starts_with("export interrupted: no complete archive was written")
     );
 }
 
@@ -241,7 +259,7 @@ fn failed_keys_are_not_called_complete() {
         },
         error: None,
     };
-    let text = line(Verb::Copy, &outcome);
+    let text = line(COPY, &outcome);
     assert!(
         text.starts_with("copy finished with problems: 1 key restored"),
         "{text}"
@@ -250,7 +268,7 @@ fn failed_keys_are_not_called_complete() {
         error: Some(anyhow!("something")),
         ..outcome
     };
-    assert!(line(Verb::Copy, &failed).starts_with("copy failed: 1 key restored before that"));
+    assert!(line(COPY, &failed).starts_with("copy failed: 1 key restored before that"));
 }
 
 #[test]
@@ -290,7 +308,7 @@ fn databases_beyond_a_thousand_are_told_together() {
         sink: SinkReport::default(),
         error: None,
     };
-    let said = summary::json(&options(Verb::Import), &outcome, Duration::ZERO);
+    let said = summary::json(&options(IMPORT), &outcome, Duration::ZERO);
     let told = said["source"]["per_db"].as_array().expect("a list");
     assert_eq!(told.len(), 1_001);
     assert_eq!(
@@ -352,7 +370,7 @@ fn the_counts_of_a_sink_have_their_names_in_json() {
         sink: told_apart(),
         error: None,
     };
-    let mut object = summary::json(&options(Verb::Copy), &outcome, Duration::ZERO)["sink"].take();
+    let mut object = summary::json(&options(COPY), &outcome, Duration::ZERO)["sink"].take();
     object["changes"].take();
     assert_eq!(
         object.to_string(),

@@ -6,7 +6,7 @@ use crate::support::tool::{Tool, run};
 fn verbs() -> Vec<String> {
     use clap::CommandFactory;
 
-    let command = redis_migrate::cli::Cli::command();
+    let command = redis_migrate::commands::Cli::command();
     let names = command.get_subcommands();
     names.map(|verb| verb.get_name().to_owned()).collect()
 }

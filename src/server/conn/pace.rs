@@ -51,7 +51,7 @@ const PACE_TIMEOUTS: u32 = 3;
 
 /// How a reply goes on.
 pub(super) struct LeastPace {
-    limit: Duration,
+    timeout: Duration,
     since: Option<Instant>,
     bytes: usize,
 }
@@ -59,7 +59,7 @@ pub(super) struct LeastPace {
 impl LeastPace {
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
-            limit: timeout.saturating_mul(PACE_TIMEOUTS),
+            timeout,
             since: None,
             bytes: 0,
         }
@@ -68,7 +68,8 @@ impl LeastPace {
     fn came(&mut self, bytes: usize) -> io::Result<()> {
         let since = *self.since.get_or_insert_with(host::now);
         self.bytes += bytes;
-        if host::elapsed(since) < self.limit {
+        // Not before: one of these is made for every item, and few have to wait for bytes.
+        if host::elapsed(since) < self.timeout.saturating_mul(PACE_TIMEOUTS) {
             return Ok(());
         }
         if self.bytes < LEAST_BYTES {

@@ -155,6 +155,11 @@ impl Wire {
         self.replies.has_buffered()
     }
 
+    /// See [`Replies::pass_over`].
+    pub(super) fn pass_over(&mut self, line: &[u8]) -> bool {
+        self.replies.pass_over(line)
+    }
+
     /// Waiting for the reply to a command that was never sent would be waiting for ever. While
     /// replies are at hand, what is queued may grow into one large write.
     fn flush_before_waiting(&mut self) -> Result<(), ServerError> {

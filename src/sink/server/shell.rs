@@ -228,6 +228,9 @@ impl Shell {
             Ok(conn) => conn,
             Err(lost) => return Event::ReadFailed(at, lost),
         };
+        if answer::usual(due).is_some_and(|line| conn.reads(line)) {
+            return Event::Reply(at, Ok(1));
+        }
         let answer = match conn.item() {
             Ok(item) => answer::read(due, item),
             Err(error) => return Event::ReadFailed(at, error),

@@ -328,6 +328,9 @@ impl Books {
 
     /// Hands on what takes back what was given of keys that cannot be read any more.
     pub fn give_tombstones(&mut self, batch: &mut Batch) {
+        if self.tombstones.is_empty() {
+            return;
+        }
         for tombstone in self.tombstones.drain(..) {
             batch.push(tombstone);
         }

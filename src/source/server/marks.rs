@@ -50,12 +50,19 @@ impl Marks {
 
     /// Whether the key bears the mark.
     pub fn has(&mut self, db: u32, key: &[u8]) -> Result<bool> {
+        if !self.is_used {
+            return Ok(false);
+        }
         let print = self.steps.fingerprint(db, key);
         Ok(self.count(print)? % 2 == 1)
     }
 
     /// Sets or removes the mark; whether that changed anything.
     pub fn put(&mut self, db: u32, key: &[u8], set: bool) -> Result<bool> {
+        // Asked of every key, and few runs ever set one.
+        if !set && !self.is_used {
+            return Ok(false);
+        }
         let print = self.steps.fingerprint(db, key);
         let count = self.count(print)?;
         if (count % 2 == 1) == set {

@@ -24,6 +24,14 @@ const PAGE_BYTES: usize = 64 * 1024 * 1024;
 /// What a name costs beside its bytes.
 const NAME_OVERHEAD_BYTES: usize = 64;
 
+/// Commands for one key, packed up to it: every key is asked for by two of them.
+const DUMP: &[u8] = b"*2\r\n$4\r\nDUMP\r\n";
+const PTTL: &[u8] = b"*2\r\n$4\r\nPTTL\r\n";
+const PEXPIRETIME: &[u8] = b"*2\r\n$11\r\nPEXPIRETIME\r\n";
+
+/// What MULTI answers to each command.
+const QUEUED: &[u8] = b"+QUEUED\r\n";
+
 fn page_too_long() -> String {
     format!(
         "a page of SCAN with more than {} of names (a smaller --scan-count makes pages smaller)",
@@ -87,6 +95,14 @@ impl Form {
         }
     }
 
+    /// The same, packed up to the key.
+    fn expiry_head(&self) -> &'static [u8] {
+        match self.abilities.pexpiretime {
+            true => PEXPIRETIME,
+            false => PTTL,
+        }
+    }
+
     /// What a PTTL counts from, where TIME is not asked with it; 0 for moments.
     fn base_ms(&self) -> u64 {
         match self.abilities.pexpiretime {
@@ -139,7 +155,7 @@ impl Wire<'_> {
     /// Queues the commands for these keys.
     pub fn ask_group(&mut self, keys: &[Vec<u8>]) -> Result<(), ServerError> {
         let abilities = self.form.abilities;
-        let expiry = self.form.expiry_command();
+        let expiry = self.form.expiry_head();
         if abilities.multi {
             self.conn.queue(&[b"MULTI"])?;
         }
@@ -147,7 +163,7 @@ impl Wire<'_> {
             self.conn.queue(&[b"TIME"])?;
         }
         for key in keys {
-            self.ask_of_key(&[expiry, key])?;
+            self.ask_of_key(expiry, key)?;
         }
         // How long that took is how far off they may be.
         if self.form.times_group() {
@@ -156,16 +172,17 @@ impl Wire<'_> {
         // Before DUMP, which would reset it where NO-TOUCH is not known.
         if let Some(command) = abilities.eviction {
             for key in keys {
-                self.ask_of_key(&[b"OBJECT", command.word(), key])?;
+                self.ask_before_key()?;
+                self.conn.queue(&[b"OBJECT", command.word(), key])?;
             }
         }
         for key in keys {
-            self.ask_of_key(&[b"DUMP", key])?;
+            self.ask_of_key(DUMP, key)?;
             if abilities.rechecks() {
                 if abilities.asks_time() {
                     self.conn.queue(&[b"TIME"])?;
                 }
-                self.ask_of_key(&[expiry, key])?;
+                self.ask_of_key(expiry, key)?;
             }
         }
         if abilities.multi {
@@ -174,11 +191,17 @@ impl Wire<'_> {
         Ok(())
     }
 
-    fn ask_of_key(&mut self, args: &[&[u8]]) -> Result<(), ServerError> {
-        if self.form.asking {
-            self.conn.queue(&[b"ASKING"])?;
+    /// Queues a command for a key, of which all before it is packed already.
+    fn ask_of_key(&mut self, head: &[u8], key: &[u8]) -> Result<(), ServerError> {
+        self.ask_before_key()?;
+        self.conn.queue_behind(head, key)
+    }
+
+    fn ask_before_key(&mut self) -> Result<(), ServerError> {
+        match self.form.asking {
+            true => self.conn.queue(&[b"ASKING"]),
+            false => Ok(()),
         }
-        self.conn.queue(args)
     }
 
     /// Reads a page of names; of an error nothing is kept: half a page is none.
@@ -353,6 +376,9 @@ impl Wire<'_> {
         }
         let mut refused = None;
         for _ in 0..commands {
+            if self.conn.reads(QUEUED) {
+                continue;
+            }
             match self.conn.item()? {
                 Item::Simple(_) => {}
                 Item::Error(text) => {
@@ -406,5 +432,26 @@ impl Wire<'_> {
 
     fn confused<T>(&self, reason: impl Into<String>) -> Result<T> {
         Err(self.conn.confused(reason).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::resp;
+
+    #[test]
+    fn heads_of_commands_are_packed_as_any_command() {
+        let heads: [(&[u8], &[u8]); 3] = [
+            (DUMP, b"DUMP"),
+            (PTTL, b"PTTL"),
+            (PEXPIRETIME, b"PEXPIRETIME"),
+        ];
+        for (head, word) in heads {
+            let (mut packed, mut plain) = (Vec::new(), Vec::new());
+            resp::pack_behind(&mut packed, head, b"key");
+            resp::pack(&mut plain, &[word, b"key"]);
+            assert_eq!(packed, plain);
+        }
     }
 }

@@ -137,6 +137,9 @@ pub enum Act {
     Cut(Side, u8, Cut),
     /// Nothing arrives on a connection for so long, in ms.
     Stall(Side, u8, u64),
+    /// A server stands still for so long (ms) in the middle of its next EXEC that holds this command:
+    /// just before it.
+    Hang(Side, u8, String, u64),
     /// Connecting is refused for so long, in ms.
     Refuse(Side, u64),
     /// From now on every new connection is reset after so many bytes to the tool.
@@ -246,6 +249,7 @@ impl Act {
                 Cut::ToTool(_) => "cut: within a reply",
             },
             Self::Stall(..) => "stall",
+            Self::Hang(..) => "stall within EXEC",
             Self::Refuse(..) => "connections refused",
             Self::Doom(..) => "cut: every connection",
             Self::Restart(restart) if restart.lose > 0 => "restart with loss",

@@ -11,6 +11,8 @@ mod clusters;
 mod compare;
 #[path = "conformance/fixed.rs"]
 mod fixed;
+#[path = "conformance/hanging.rs"]
+mod hanging;
 #[path = "conformance/libraries.rs"]
 mod libraries;
 #[path = "conformance/payloads.rs"]

@@ -55,6 +55,9 @@ pub struct Lenience {
     pub ignore_delivery_times: bool,
     /// Expiry of hash fields, for destinations that have none.
     pub ignore_field_ttls: bool,
+    /// Fields of a hash that are past their time at this moment (Unix ms) count for nothing: one side
+    /// may have lost them, and the other not yet.
+    pub fields_gone_by_ms: u64,
     /// Expiries on the right side may be earlier by so much: an earlier run of the same import counted
     /// them from an earlier moment (`--ttl rebase`).
     pub earlier_by_ms: u64,
@@ -199,13 +202,7 @@ pub fn difference_but(
         (Object::ZSet(left), Object::ZSet(right)) => {
             by_name(left, right, "member", |member| &member.member, scores)
         }
-        (Object::Hash(left), Object::Hash(right)) => by_name(
-            left,
-            right,
-            "field",
-            |field| &field.name,
-            |left, right| fields(left, right, lenience),
-        ),
+        (Object::Hash(left), Object::Hash(right)) => hashes(left, right, lenience),
         (Object::Stream(left), Object::Stream(right)) => streams(left, right, lenience),
         (Object::Array(left), Object::Array(right)) => arrays(left, right),
         (Object::PathHash(left), Object::PathHash(right)) => by_name(
@@ -235,6 +232,25 @@ pub fn difference_but(
             _,
         ) => Some(Difference::new("", left.kind(), right.kind())),
     }
+}
+
+fn hashes(left: &[Field<'_>], right: &[Field<'_>], lenience: Lenience) -> Option<Difference> {
+    let is_gone = |field: &&Field<'_>| {
+        field
+            .expire_at_ms
+            .is_some_and(|at_ms| at_ms <= lenience.fields_gone_by_ms)
+    };
+    let compare = |left: &[&Field<'_>], right: &[&Field<'_>]| {
+        by_name(
+            left,
+            right,
+            "field",
+            |field| &field.name,
+            |left, right| fields(left, right, lenience),
+        )
+    };
+    let [left, right] = [left, right].map(|fields| fields.iter().filter(|field| !is_gone(field)));
+    compare(&left.collect::<Vec<_>>(), &right.collect::<Vec<_>>())
 }
 
 /// A short, printable form of any bytes.

@@ -458,7 +458,21 @@ pub(super) fn strip_past_fields(item: &mut Item, changes: &mut Changes, now_ms: 
     changes.fields_expired += done.gone;
     match done.left {
         0 => item.record.expire_at_ms = Some(1),
-        _ => item.record.value = Value::Compact(done.value),
+        _ => item.record.value = with_old_footer(item, done.value),
+    }
+}
+
+/// A new value for a record: one that was made ready for RESTORE stays so.
+fn with_old_footer(item: &Item, mut body: Vec<u8>) -> Value {
+    match &item.record.value {
+        Value::Verbatim(dump) if item.stage >= Stage::Ready => match payload::split(dump) {
+            Ok((_, version)) => {
+                body.extend_from_slice(&payload::footer(&body, version));
+                Value::Verbatim(body)
+            }
+            Err(_) => Value::Compact(body),
+        },
+        _ => Value::Compact(body),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::intake::leave_metadata_out;
+use super::intake::{leave_metadata_out, strip_past_fields};
 use super::item::{Counted, Extra, Item, Spares, Stage, Task, Wrote};
 use super::judge::{Asked, Foreseen, Standing, Stands, Verdict, foresee};
 use super::lane::Lane;
@@ -16,9 +16,9 @@ use crate::payload::metadata::{self, are_kept_by};
 use crate::payload::{FOOTER_LEN, FieldTtlForm};
 use crate::policy::OnConflict;
 use crate::record::{Family, KeyRecord, Value};
-use crate::server::ServerError;
 use crate::server::cluster::Redirect;
 use crate::server::conn::{asks_for_patience, is_forbidden};
+use crate::server::{PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::server::compare::{self, Found};
 use crate::sink::server::foresee::Way;
 use crate::sink::server::held::Repeats;
@@ -338,6 +338,8 @@ impl Outcome<'_> {
         Lenience {
             // What was built by commands has times of its own.
             ignore_delivery_times: item.is_by_commands(),
+            // One that goes by the time that its clock is known to may be gone there already.
+            fields_gone_by_ms: self.now_ms + PTTL_TOLERANCE_MS,
             earlier_by_ms: self.settings.rebased_by(&item.context),
             ignore_field_ttls: self.field_ttl_max_of_commands(item) == Some(None),
             metadata_must_stand: self.metadata_must_stand(item),
@@ -408,6 +410,8 @@ impl Outcome<'_> {
     /// It stood there a moment ago, and does not any more: it expired, or somebody removed it.
     fn gone(&mut self, mut item: Box<Item>) -> Result<Then> {
         const MAX_TURNS: u8 = 8;
+        // Of a hash all fields may have gone by.
+        strip_past_fields(&mut item, self.ledger.changes(), self.now_ms);
         let at_ms = item.record.expire_at_ms;
         if at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
             self.ledger.uncount(&item);

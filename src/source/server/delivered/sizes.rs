@@ -1,6 +1,7 @@
 //! Large values: what the final round would read is guessed from them.
 
 use crate::host::HashMap;
+
 /// Values below this are not remembered by size.
 const LARGE_BYTES: usize = 16 * 1024;
 
@@ -19,6 +20,10 @@ pub(super) struct LargeValues {
 
 impl LargeValues {
     pub fn note(&mut self, db: u32, key: &[u8], bytes: usize) {
+        // Noted of every value, and few are large.
+        if bytes < LARGE_BYTES && self.name_bytes == 0 {
+            return;
+        }
         let row = self.rows.entry(db).or_default();
         if bytes < LARGE_BYTES {
             if row.remove(key).is_some() {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use redis_migrate::record::show_key;
+
 use super::{Ended, Ran};
 use crate::net::{Change, Place};
 
@@ -20,6 +22,10 @@ const UNREAD: &str = "warning: the destination refuses DUMP";
 /// What the tool says where a destination that it connected to again may have lost what it had
 /// acknowledged: it does not tell whether it is the same process. That is a warning, and no failure.
 const UNKNOWN: &str = "warning: the destination does not say whether it is still the same process";
+
+/// What the tool says of keys that stand without their expiry: it was refused once the value was there,
+/// and the transaction that should have kept both or neither was none.
+const LASTING: &str = "written without the expiry that they should have";
 
 /// What a run told of; nothing where its exit code does not say so, too.
 pub(super) struct Excuses<'a> {
@@ -97,6 +103,18 @@ fn swapped(changes: &[Change]) -> BTreeSet<&Place> {
     };
     let groups = changes.chunk_by(together).filter(moved);
     groups.flatten().map(|change| &change.place).collect()
+}
+
+/// Whether a run that did not end well names this key of the destination as one that it left without
+/// its expiry, or does not name all of them.
+pub(super) fn lasts(ended: &Ended, (db, key): &Place) -> bool {
+    let Ended::Told(told) = ended else {
+        return false;
+    };
+    let name = format!("{} (db {db})", show_key(key));
+    let problems = told.problems.iter();
+    let mut problems = problems.filter(|text| text.starts_with(LASTING));
+    told.code != 0 && problems.any(|text| text.contains(&name) || text.contains(" more;"))
 }
 
 /// Whether a whole database was named as not read, or not written.

@@ -56,6 +56,8 @@ pub struct Named {
     pub kind: &'static str,
     /// When, by the tool's clock, Unix ms.
     pub at_ms: u64,
+    /// How many it had named before.
+    pub nth: usize,
 }
 
 /// A run of the tool, and what was there before and after it.
@@ -67,7 +69,8 @@ pub struct Ran<'a> {
     pub ended: &'a Ended,
     /// What it printed, a line each.
     pub lines: &'a [String],
-    /// Keys that it named as failed.
+    /// Keys that it named as failed; those too that an earlier run named, where this one says that it
+    /// goes on without them.
     pub named: &'a BTreeMap<Place, Named>,
     /// What the source's keys were; for `import` the archive's.
     pub source: Truth,
@@ -419,12 +422,16 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         let known = sources.get(place).map_or(&[][..], |versions| &versions[..]);
         let former = ran.former.iter().filter(|(from, _)| into(from) == *place);
         let former = former.flat_map(|(_, list)| list);
+        let lasts = excuse::lasts(ran.ended, place);
         let may_be = known
             .iter()
             .flatten()
             .copied()
             .chain(former)
             .any(|version| match after {
+                Some(after) if lasts && after.expire_at.is_none() => {
+                    same(&version.lasting(), after, end_ms)
+                }
                 Some(after) => same(version, after, end_ms),
                 None => !lives(version, end_ms),
             })

@@ -1,5 +1,6 @@
 //! What clients, operators and bad luck do.
 
+use super::hang::HANG_OVER;
 use super::link::{End, Peer};
 use super::queue::Due;
 use super::state::{Ending, State};
@@ -22,6 +23,11 @@ impl State {
             Act::Do(side, db, words) => self.client_does(*side, *db, words),
             Act::Cut(side, which, cut) => self.cut(*side, *which, *cut),
             Act::Stall(side, which, ms) => self.stall(*side, *which, *ms),
+            Act::Hang(side, which, command, ms) => {
+                self.hang(*side, *which, command, *ms);
+                // It counts when it happens.
+                false
+            }
             Act::Refuse(side, ms) => {
                 let until = self.now + ms * 1000;
                 self.nodes_of(*side)
@@ -196,6 +202,7 @@ impl State {
         let Some(&node) = primaries.get(which) else {
             return false;
         };
+        self.break_off_hang(node);
         self.close_links_of(node);
         let ms = self.node_ms(node);
         let place = &mut self.nodes[node];
@@ -280,6 +287,12 @@ impl State {
     pub(super) fn is_over(&mut self, node: usize, what: u8) {
         if what == RESTARTED {
             return self.is_up_again(node);
+        }
+        if what == HANG_OVER {
+            if self.nodes[node].busy_until == self.now {
+                self.end_hang(node);
+            }
+            return;
         }
         let max_memory = self.nodes[node].max_memory;
         let server = &mut self.nodes[node].server;

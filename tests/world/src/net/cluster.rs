@@ -198,6 +198,7 @@ impl State {
         else {
             return false;
         };
+        self.break_off_hang(old);
         self.replicate_to(old, new, lose as usize);
         self.close_links_of(old);
         self.nodes[old].server.die();

@@ -17,6 +17,14 @@ pub struct Held {
 }
 
 impl Held {
+    /// The same value without an expiry.
+    pub fn lasting(&self) -> Self {
+        Self {
+            value: self.value.clone(),
+            expire_at: None,
+        }
+    }
+
     /// Of an entry, what travels.
     pub fn of(entry: &Entry, release: &Release) -> Self {
         let mut value = entry.value.clone();

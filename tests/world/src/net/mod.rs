@@ -7,6 +7,7 @@
 mod acts;
 mod cluster;
 mod command;
+mod hang;
 mod history;
 mod link;
 mod queue;

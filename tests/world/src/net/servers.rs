@@ -22,6 +22,12 @@ impl State {
             link.to_server.pieces.clear();
             return;
         }
+        let busy_until = link.node().map(|node| self.nodes[node].busy_until);
+        if let Some(at) = busy_until.filter(|at| *at > now) {
+            self.queue.plan(at, Due::ToServer(id));
+            return;
+        }
+        let Some(link) = self.link(id) else { return };
         let mut came = false;
         while let Some(bytes) = link.to_server.due(now) {
             link.partial.extend_from_slice(&bytes);
@@ -75,13 +81,20 @@ impl State {
             self.nodes[node].server.receive(client, whole, ms);
             // The end of a pause lets others write.
             self.drain_writer(node);
-            self.note_command(node, &whole[words[0].clone()]);
+            let has_hung = self.has_hung(node);
+            if !has_hung {
+                self.note_command(node, &whole[words[0].clone()]);
+            }
             self.around(node, whole, &words, false);
             if self.links[id as usize].client != Some(client) {
                 is_cut = true;
                 break;
             }
             at += end;
+            if has_hung {
+                self.keep(id, node, bytes[at..].to_vec());
+                at = bytes.len();
+            }
         }
         self.words = words;
         if !is_cut && let Some(link) = self.link(id) {
@@ -157,6 +170,11 @@ impl State {
         let ms = self.node_ms(node);
         if self.now.is_multiple_of(TICK_US) {
             self.queue.plan(self.now + TICK_US, Due::Tick(node));
+        }
+        if self.nodes[node].busy_until > self.now {
+            self.queue
+                .plan(self.nodes[node].busy_until, Due::Tick(node));
+            return;
         }
         self.nodes[node].server.tick(ms);
         self.drain_writer(node);
@@ -244,7 +262,8 @@ impl State {
             }
             if !is_open {
                 self.nodes[node].server.disconnect(client);
-                let (now, way) = (self.now, self.net.latency_us);
+                let now = self.now.max(self.nodes[node].busy_until);
+                let way = self.net.latency_us;
                 let link = &mut self.links[id as usize];
                 link.client = None;
                 let at = (now + way)
@@ -264,7 +283,9 @@ impl State {
             true => 1 + self.chance.below(bytes.len() as u64 - 1) as usize,
             false => bytes.len(),
         };
-        let now = self.now;
+        let node = self.links[id as usize].node();
+        let now = node.map_or(0, |node| self.nodes[node].busy_until);
+        let now = now.max(self.now);
         let Some(link) = self.link(id) else { return };
         let (admitted, is_cut) = link.to_tool.admits(bytes.len());
         let earliest = (now + way).max(link.stalled_until);

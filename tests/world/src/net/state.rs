@@ -12,7 +12,7 @@ use super::cluster::Move;
 use super::history::{History, Loss};
 use super::link::{End, Link, Peer};
 use super::queue::{Due, Queue};
-use crate::script::{At, NetSetup, Phase, Planned, Side};
+use crate::script::{Act, At, NetSetup, Phase, Planned, Side};
 use crate::server::{ClientId, Random, Sentinel, Server};
 
 /// Unix time at which every world begins, in ms.
@@ -47,6 +47,8 @@ pub struct Node {
     pub writer: Option<ClientId>,
     /// Connecting is refused until then.
     pub refuses_until: u64,
+    /// It stands still until then.
+    pub(super) busy_until: u64,
     /// Whose replica it is; `None` for a primary.
     pub replica_of: Option<usize>,
     /// Its process has ended for good.
@@ -474,11 +476,18 @@ impl State {
         *self.struck.entry(what).or_default() += 1;
     }
 
-    pub(super) fn strike(&mut self, event: usize) {
-        let Some(event) = self.plan.events.get(event) else {
+    pub(super) fn strike(&mut self, at: usize) {
+        let Some(event) = self.plan.events.get(at) else {
             return;
         };
         let act = event.act.clone();
+        if let Act::Do(side, ..) = act
+            && let Some(until) = self.stands_still(side)
+        {
+            // Clients wait, too.
+            self.queue.plan(until, Due::Planned(at));
+            return;
+        }
         if self.act(&act) {
             self.count(act.kind());
             if self.log.lines.is_some() {
@@ -497,6 +506,7 @@ impl Node {
             skew_ms,
             writer: None,
             refuses_until: 0,
+            busy_until: 0,
             replica_of: None,
             is_gone: false,
             holds_back: 0,

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
-use redis_migrate::cli::{Cli, Invocation, parse};
-use redis_migrate::commands::{copy, export, import};
+use redis_migrate::cli::parse;
+use redis_migrate::commands::{Cli, Invocation, copy, export, import};
 use redis_migrate::host;
 use redis_migrate::observer::{Event, Observer, Reporter as Listener};
 use redis_migrate::pipe::{Outcome, Stop};
@@ -26,6 +26,9 @@ use crate::server::Release;
 /// Stands for the directory in command lines.
 const DIRECTORY: &str = "{dir}";
 
+/// What a run says of the keys that failed before it went on; their number comes first.
+const FAILED_BEFORE: &str = "failed in the earlier run: their names are in its output";
+
 /// What an earlier run left to go on with.
 pub(super) struct Before {
     wish: Wish,
@@ -37,6 +40,8 @@ pub(super) struct Before {
     has_unseen_loss: bool,
     /// A part of what it read may have expiries by the tool's own clock.
     by_own_clock: bool,
+    /// Keys that it named as failed.
+    named: BTreeMap<Place, Named>,
 }
 
 pub(super) fn run(
@@ -49,15 +54,18 @@ pub(super) fn run(
 ) -> Before {
     let wish = Wish::of(&phase.argv);
     let began = world.state(|state| state.now);
-    let chain = before
+    let gone_on_with = before
         .as_ref()
-        .filter(|before| before.is_gone_on_with(&wish))
-        .map_or(began, |before| before.began);
+        .filter(|before| before.is_gone_on_with(&wish));
+    let chain = gone_on_with.map_or(began, |before| before.began);
     let listener = Heard::default();
     let ended = call(world, phase, directory, &listener);
     let now = world.state(|state| state.now);
     world.end_run();
-    let said = listener.take();
+    let mut said = listener.take();
+    if let Some(before) = gone_on_with {
+        said.take_over(&before.named);
+    }
     let mut archives = Archives::of(&wish, directory, setup::release_of(script, Side::Source));
     let former = archives.read.as_mut();
     let former = former.map(|content| std::mem::take(&mut content.former));
@@ -97,6 +105,7 @@ pub(super) fn run(
         is_whole: code == 0,
         has_unseen_loss,
         by_own_clock,
+        named: said.named,
     }
 }
 
@@ -344,6 +353,27 @@ impl Said {
         let mut lines = self.lines.iter();
         lines.any(|line| line.starts_with(clock::WARNING))
     }
+
+    /// Takes over the keys that the run before named, as many as this one says that it goes on without.
+    /// What was named later than what the run had put on the disk is asked for again.
+    fn take_over(&mut self, before: &BTreeMap<Place, Named>) {
+        let number = |line: &String| {
+            let (count, rest) = line.strip_prefix("notice: ")?.split_once(' ')?;
+            let is_meant = rest.contains(FAILED_BEFORE);
+            is_meant.then(|| count.replace(',', "").parse().ok())?
+        };
+        let known: usize = self.lines.iter().find_map(number).unwrap_or(0);
+        for named in self.named.values_mut() {
+            named.nth += known;
+        }
+        let first = before.iter().filter(|(_, named)| named.nth < known);
+        let first: Vec<_> = first
+            .map(|(place, named)| (place.clone(), *named))
+            .collect();
+        for (place, named) in first {
+            self.named.entry(place).or_insert(named);
+        }
+    }
 }
 
 impl Heard {
@@ -369,6 +399,7 @@ impl Listener for Heard {
                 let named = Named {
                     kind: failure.kind.name(),
                     at_ms: host::unix_ms(),
+                    nth: heard.named.len(),
                 };
                 heard.named.insert((db, key), named);
             }

@@ -116,6 +116,14 @@ impl Making<'_> {
             3 => Act::Cut(side, which, Cut::Silence),
             4 | 5 => Act::Cut(side, which, Cut::ToServer(self.random.below(2000) as u32)),
             6 | 7 => Act::Cut(side, which, Cut::ToTool(self.random.below(2000) as u32)),
+            8 if self.random.chance(50) => {
+                let command = match side {
+                    Side::Source => ["time", "pttl", "pexpiretime", "dump"],
+                    Side::Destination => ["del", "rename", "pexpireat", "dump"],
+                };
+                let command = self.one_of(&command).to_owned();
+                Act::Hang(side, which, command, ms)
+            }
             8 => Act::Stall(side, which, ms),
             9 if self.random.chance(40) => Act::Doom(side, self.random.below(3000) as u32),
             9 => Act::Refuse(side, ms),

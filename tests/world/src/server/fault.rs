@@ -41,6 +41,8 @@ pub enum Answer {
     Say(Reply),
     /// It is carried out, and this said.
     DoAndSay(Reply),
+    /// The server stands still for so long (ms), and then carries it out. In EXEC only.
+    Late(u64),
     /// It is not carried out, and nothing said, now or later, on this connection.
     Nothing,
     /// It is not carried out, and the connection closed.
@@ -57,6 +59,7 @@ pub(super) enum Verdict {
     Close,
     DoAndSay(Reply),
     DoAndClose,
+    Late(u64),
 }
 
 /// The faults that are still to come.
@@ -65,6 +68,8 @@ pub(super) struct Faults {
     pub conditions: Conditions,
     planned: Vec<Fault>,
     pub met: u64,
+    /// How long it stood still since somebody asked, in ms.
+    pub hung_ms: u64,
     /// The process has ended.
     pub is_dead: bool,
 }
@@ -112,6 +117,7 @@ impl Faults {
             Answer::Nil => Verdict::Say(Reply::Nil),
             Answer::Say(reply) => Verdict::Say(reply),
             Answer::DoAndSay(reply) => Verdict::DoAndSay(reply),
+            Answer::Late(ms) => Verdict::Late(ms),
             Answer::Nothing => Verdict::Say(Reply::Nothing),
             Answer::CloseBefore => Verdict::Close,
             Answer::CloseAfter => Verdict::DoAndClose,
@@ -123,6 +129,12 @@ impl super::Server {
     /// Plans a fault.
     pub fn plan(&mut self, fault: Fault) {
         self.faults.plan(fault);
+    }
+
+    /// How long it stood still while it carried out what came last, in ms. Until so much time has passed
+    /// it should get nothing to do.
+    pub fn take_hung_ms(&mut self) -> u64 {
+        std::mem::take(&mut self.faults.hung_ms)
     }
 
     /// How many planned faults have been met.

@@ -3,7 +3,7 @@
 use super::Server;
 use super::client::{ClientId, Replies, Transaction, WORLD, Waits};
 use super::fault::Verdict;
-use super::release::Since;
+use super::release::{Release, Since};
 use super::reply::Reply;
 use super::request::{self, Request};
 use super::table::{
@@ -15,7 +15,10 @@ use super::table::{
 pub(super) struct Cx {
     pub client: ClientId,
     pub db: u32,
+    /// The moment that it takes for now, in Unix ms: mostly when the outermost command began.
     pub now: u64,
+    /// Its clock, which is ahead of that moment where it stood still since.
+    pub clock: u64,
     pub in_exec: bool,
 }
 
@@ -26,7 +29,20 @@ impl Cx {
             client: WORLD,
             db,
             now,
+            clock: now,
             in_exec: false,
+        }
+    }
+
+    /// The server stands still for so long. By 7.2 all commands of an EXEC see the moment when it
+    /// began; from 6.0 on that was so for what is past its time, and before for nothing (measured with
+    /// `DEBUG SLEEP` within MULTI on 5.0 to 8.2).
+    pub fn stand_still(&mut self, ms: u64, release: &Release) {
+        if !release.has(Since::R72) {
+            self.clock += ms;
+        }
+        if !release.has(Since::R60) {
+            self.now += ms;
         }
     }
 }
@@ -130,6 +146,7 @@ impl Server {
             client: id,
             db: client.session.db,
             now,
+            clock: now,
             in_exec: false,
         };
         let verdict = self.faults.received(args);
@@ -155,7 +172,7 @@ impl Server {
                 self.close(id);
                 return Served::Done;
             }
-            Verdict::DoAndSay(_) | Verdict::DoAndClose => {}
+            Verdict::DoAndSay(_) | Verdict::DoAndClose | Verdict::Late(_) => {}
         }
         let (row, refusal) = self.admit(&cx, args);
         if let Some(refusal) = refusal {

@@ -106,7 +106,7 @@ impl Real {
         command
     }
 
-    fn try_start(release: &Release, options: &[&str]) -> Option<Self> {
+    pub fn try_start(release: &Release, options: &[&str]) -> Option<Self> {
         Self::try_command(|port, path| Self::command(release, port, path, options))
     }
 

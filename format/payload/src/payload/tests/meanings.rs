@@ -100,6 +100,29 @@ fn differences_in_words() {
 }
 
 #[test]
+fn fields_past_their_time_count_for_nothing_on_either_side() {
+    // a goes at 100, b at 200, c stays.
+    let all = body("18 6400000000000000 03 01 0161 0162 4065 0162 0162 00 0163 0162");
+    let left = body("18 c800000000000000 02 01 0162 0162 00 0163 0162");
+    let last = body("04 01 0163 0162");
+    let by = |at_ms: u64| Lenience {
+        fields_gone_by_ms: at_ms,
+        ..Lenience::default()
+    };
+    let is_same = |one: &[u8], other: &[u8], at_ms| {
+        let found = [(one, other), (other, one)]
+            .map(|(one, other)| same_but(Redis, one, Redis, other, by(at_ms)));
+        assert_eq!(found[0] == Ok(None), found[1] == Ok(None));
+        found[0] == Ok(None)
+    };
+    assert!(!is_same(&all, &left, 99) && is_same(&all, &left, 100));
+    assert!(!is_same(&all, &last, 199) && is_same(&all, &last, 200));
+    assert!(is_same(&left, &last, 200) && is_same(&all, &all, 150));
+    let other = body("04 01 0163 0163");
+    assert!(!is_same(&all, &other, 200));
+}
+
+#[test]
 fn what_cannot_be_read_is_compared_by_its_bytes() {
     let module = body("07 81 0000000000000400 00");
     assert_eq!(same(Redis, &module, Redis, &module), Ok(None));

@@ -33,8 +33,8 @@ fn ping(_: &mut Server, _: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 fn time(_: &mut Server, cx: &Cx, _: &[&[u8]]) -> Reply {
-    let micros = cx.now % 1000 * 1000;
-    Reply::bulks([(cx.now / 1000).to_string(), micros.to_string()])
+    let micros = cx.clock % 1000 * 1000;
+    Reply::bulks([(cx.clock / 1000).to_string(), micros.to_string()])
 }
 
 fn select(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {

@@ -105,7 +105,7 @@ pub(super) fn invalid(server: &Server, command: &str) -> Reply {
 /// A number as Unix ms. Before 6.2 it runs over; `None` where that is refused.
 fn scaled(server: &Server, cx: &Cx, number: i64, unit: Unit) -> Option<i64> {
     let factor = if unit.is_seconds { 1000 } else { 1 };
-    let base = if unit.is_absolute { 0 } else { cx.now as i64 };
+    let base = if unit.is_absolute { 0 } else { cx.clock as i64 };
     match server.release().has(Since::R62) {
         true => number.checked_mul(factor)?.checked_add(base),
         false => Some(number.wrapping_mul(factor).wrapping_add(base)),
@@ -131,7 +131,7 @@ pub(super) fn of_word(
 
 /// Gives a key its expiry; one that is over already goes.
 pub(super) fn set(server: &mut Server, cx: &Cx, key: &[u8], at: u64) {
-    if at <= cx.now && !server.is_replica() {
+    if at <= cx.clock && !server.is_replica() {
         server.delete(cx, key);
         return;
     }
@@ -149,7 +149,7 @@ fn told(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
     let ms = if unit.is_absolute {
         at
     } else {
-        at.saturating_sub(cx.now)
+        at.saturating_sub(cx.clock)
     };
     Reply::unsigned(match unit.is_seconds {
         true => (ms + 500) / 1000,

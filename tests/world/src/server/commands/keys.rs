@@ -425,9 +425,9 @@ fn restore(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let expire_at = match options.is_absolute {
         _ if ttl == 0 => None,
         true => Some(ttl),
-        false => Some(ttl.wrapping_add(cx.now)),
+        false => Some(ttl.wrapping_add(cx.clock)),
     };
-    let is_over = expire_at.is_some_and(|at| at < cx.now || at > i64::MAX as u64);
+    let is_over = expire_at.is_some_and(|at| at < cx.clock || at > i64::MAX as u64);
     if is_over && !server.is_replica() {
         if stood {
             server.unsignalled(cx, key);

@@ -123,15 +123,21 @@ fn exec(server: &mut Server, cx: &Cx, _: &[&[u8]]) -> Reply {
     if is_dirty {
         return Reply::NilArray;
     }
+    let mut cx = *cx;
     let mut replies = Vec::with_capacity(transaction.queued.len());
     for words in &transaction.queued {
         let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        replies.push(one(server, cx, &args));
+        let verdict = server.faults.in_exec(&args);
+        if let Verdict::Late(ms) = verdict {
+            server.faults.hung_ms += ms;
+            cx.stand_still(ms, server.release());
+        }
+        replies.push(one(server, &cx, &args, verdict));
     }
     Reply::Array(replies)
 }
 
-fn one(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+fn one(server: &mut Server, cx: &Cx, args: &[&[u8]], verdict: Verdict) -> Reply {
     let db = server
         .client(cx.client)
         .map_or(cx.db, |client| client.session.db);
@@ -140,7 +146,6 @@ fn one(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         in_exec: true,
         ..*cx
     };
-    let verdict = server.faults.in_exec(args);
     if let Verdict::Say(reply) = verdict {
         return reply;
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueHint};
 
-use super::{AgeReadArgs, LimitArgs};
+use crate::cli::{AgeReadArgs, LimitArgs};
 use crate::place::Place;
 
 /// `extract`.

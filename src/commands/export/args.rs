@@ -1,12 +1,15 @@
 //! Arguments of `export`.
 
+use anyhow::Result;
 use clap::{Args, ValueHint};
 
-use super::{
+use crate::cli::resolve::{Env, Server, Side};
+use crate::cli::{
     AgeWriteArgs, ConnectArgs, LimitArgs, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs,
     TimeoutArgs,
 };
-use crate::place::Place;
+use crate::place::{Endpoint, Place};
+use crate::policy::ReadFunctions;
 
 /// How passwords are found; the text of a help section.
 const PASSWORD_HELP_SOURCE: &str = "\
@@ -89,4 +92,29 @@ pub struct ExportArgs {
     /// Do not read function libraries
     #[arg(long, overrides_with = "functions", help_heading = "Reading")]
     pub no_functions: bool,
+}
+
+impl ExportArgs {
+    /// The source.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::exit::Usage).
+    pub fn source(&self, env: Env<'_>) -> Result<Endpoint> {
+        let place = self.source.as_ref();
+        Server::alone(Side::Source, place, &self.connect, &self.timeouts).endpoint(env)
+    }
+
+    /// Whether to read function libraries.
+    pub fn read_functions(&self) -> ReadFunctions {
+        match (self.functions, self.no_functions) {
+            (_, true) => ReadFunctions::No,
+            (true, false) => ReadFunctions::Required,
+            (false, false) => ReadFunctions::IfPossible,
+        }
+    }
+
+    /// zstd level; 0 for stored frames.
+    pub fn zstd_level(&self) -> i32 {
+        if self.no_compress { 0 } else { self.level }
+    }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::{AgeReadArgs, LimitArgs, ReportArgs, RunArgs, SelectArgs};
+use crate::cli::{AgeReadArgs, LimitArgs, ReportArgs, RunArgs, SelectArgs};
 use crate::place::Place;
 use crate::policy::Loss;
 use crate::rdb::RdbTarget;

@@ -2,12 +2,17 @@
 
 use std::ffi::OsString;
 
+use anyhow::Result;
 use clap::Args;
 
-use super::{
+use crate::cli::resolve::{Env, Server, Side, given_key, url_and_file};
+use crate::cli::{
     AgeReadArgs, ConnectArgs, PaceArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs, WriteArgs,
 };
-use crate::place::Place;
+use crate::endpoint::ConnectOptions;
+use crate::exit::Usage;
+use crate::place::{Location, Place};
+use crate::select::Selection;
 
 const PASSWORD_HELP_DESTINATION: &str = "\
 Password: --askpass or --password-file; else DESTINATION_REDIS_PASSWORD (as it is, no
@@ -79,4 +84,36 @@ pub struct ImportArgs {
     pub(crate) run: RunArgs,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
+}
+
+impl ImportArgs {
+    /// The destination, and where the archives are.
+    ///
+    /// # Errors
+    /// [`Usage`].
+    pub fn ends(&self, env: Env<'_>) -> Result<(ConnectOptions, Vec<Location>)> {
+        let side = Side::Destination;
+        let (place, first) = url_and_file(self.destination.as_ref(), side, env);
+        let destination = Server::alone(side, place, &self.connect, &self.timeouts).resolve(env)?;
+        let files = first.into_iter().chain(&self.files);
+        let mut files: Vec<Location> = files
+            .map(|place| place.stored().cloned())
+            .collect::<Result<_, Usage>>()?;
+        if files.is_empty() {
+            files.push(Location::Stream);
+        }
+        Ok((destination, files))
+    }
+
+    /// Which records of the archive.
+    ///
+    /// # Errors
+    /// [`Usage`] for a quoted key that cannot be read.
+    pub fn selection(&self) -> Result<Selection> {
+        let keys = self.only_key.iter().map(|key| given_key(key));
+        Ok(Selection {
+            only_keys: keys.collect::<Result<_>>()?,
+            ..self.select.selection(None)
+        })
+    }
 }

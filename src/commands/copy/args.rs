@@ -1,12 +1,15 @@
 //! Arguments of `copy`.
 
+use anyhow::Result;
 use clap::Args;
 
-use super::{
+use crate::cli::resolve::{Env, Server, Side};
+use crate::cli::{
     DestinationArgs, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs, SourceArgs, TimeoutArgs,
     WriteArgs,
 };
-use crate::place::Place;
+use crate::endpoint::ConnectOptions;
+use crate::place::{Endpoint, Place};
 
 const PASSWORD_HELP_COPY: &str = "\
 Passwords: --source-askpass, --source-password-file and the same with --dest-; else
@@ -61,4 +64,31 @@ pub struct CopyArgs {
     /// What to print.
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+impl CopyArgs {
+    /// Source and destination.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::exit::Usage).
+    pub fn ends(&self, env: Env<'_>) -> Result<(Endpoint, ConnectOptions)> {
+        let (mut source, mut destination) = (self.source.as_ref(), self.destination.as_ref());
+        // One URL, the source being in the environment and the destination not.
+        let is_set = |side: Side| env(&side.variable("URL")).is_some();
+        let is_url = source.is_some_and(Place::is_server);
+        if is_url && destination.is_none() && is_set(Side::Source) && !is_set(Side::Destination) {
+            destination = source.take();
+        }
+        let server = |side: Side, place, flags| Server {
+            side,
+            place,
+            flags,
+            timeouts: &self.timeouts,
+            alone: false,
+        };
+        let from = server(Side::Source, source, self.source_connect.flags());
+        let flags = self.destination_connect.flags();
+        let to = server(Side::Destination, destination, flags);
+        Ok((from.endpoint(env)?, to.resolve(env)?))
+    }
 }

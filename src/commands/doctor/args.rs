@@ -1,10 +1,13 @@
-//! The command line of `doctor`.
+//! Arguments of `doctor`.
 
 use std::ffi::OsString;
 
+use anyhow::Result;
 use clap::Args;
 
-use super::{AgeReadArgs, ConnectArgs, LimitArgs, TimeoutArgs};
+use crate::cli::resolve::{Env, Server, Side, url_and_file};
+use crate::cli::{AgeReadArgs, ConnectArgs, LimitArgs, TimeoutArgs};
+use crate::endpoint::ConnectOptions;
 use crate::place::Place;
 
 /// `doctor`.
@@ -58,4 +61,23 @@ pub struct DoctorArgs {
     pub(crate) connect: ConnectArgs,
     #[command(flatten)]
     pub(crate) timeouts: TimeoutArgs,
+}
+
+impl DoctorArgs {
+    /// The server, and the archive if there is one.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::exit::Usage).
+    pub fn ends(&self, env: Env<'_>) -> Result<(ConnectOptions, Option<&Place>)> {
+        let side = match self.source {
+            true => Side::Source,
+            false => Side::Destination,
+        };
+        let (place, file) = match (self.server.as_ref(), self.file.as_ref()) {
+            (only, None) => url_and_file(only, side, env),
+            both => both,
+        };
+        let server = Server::alone(side, place, &self.connect, &self.timeouts);
+        Ok((server.resolve(env)?, file))
+    }
 }

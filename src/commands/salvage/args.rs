@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueHint};
 
-use super::{AgeReadArgs, LimitArgs, ScreenArgs};
+use crate::cli::{AgeReadArgs, LimitArgs, ScreenArgs};
 use crate::encryption::Recipients;
 use crate::place::Place;
 

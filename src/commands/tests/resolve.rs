@@ -1,10 +1,14 @@
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use anyhow::Result;
+use clap::{CommandFactory as _, Parser as _};
 
-use super::*;
-use crate::cli::{Cli, Invocation};
+use crate::commands::{Cli, Invocation};
+use crate::endpoint::{ConnectOptions, Secret, SentinelLogin};
+use crate::place::{Endpoint, Location};
+use crate::policy::{OnConflict, ReadFunctions};
 
 fn parse(line: &str) -> Invocation {
     let words = std::iter::once("redis-migrate").chain(line.split_whitespace());

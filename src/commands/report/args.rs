@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueHint};
 
-use super::{AgeReadArgs, NoLimitArgs, ScreenArgs};
+use crate::cli::{AgeReadArgs, NoLimitArgs, ScreenArgs};
 use crate::place::Place;
 
 /// `report`.

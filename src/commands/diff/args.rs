@@ -1,15 +1,18 @@
-//! Arguments of `diff`, and of the verbs that compare at their end.
+//! Arguments of `diff`, and those of every comparison.
 
 use std::ffi::OsString;
 
+use anyhow::Result;
 use clap::Args;
 
-use super::{
-    AgeReadArgs, ConnectArgs, LeftArgs, LimitArgs, RightArgs, ScreenArgs, SelectArgs, TimeoutArgs,
+use crate::cli::resolve::{Env, Server, Side, renaming};
+use crate::cli::{
+    AgeReadArgs, LeftArgs, LimitArgs, RightArgs, ScreenArgs, SelectArgs, TimeoutArgs,
 };
 use crate::compare::names::SampleSize;
-use crate::place::Place;
-use crate::rewrite::parse_map_db;
+use crate::exit::usage;
+use crate::place::{Endpoint, Place};
+use crate::rewrite::{Rewrite, parse_map_db};
 use crate::units::parse_duration_ms;
 
 const HELP: &str = "\
@@ -129,19 +132,49 @@ pub struct CompareArgs {
     pub all: bool,
 }
 
-/// What `verify --against` takes besides.
-#[derive(Debug, Args)]
-pub struct AgainstArgs {
-    /// When the archive is intact, compare it with this server, as `diff FILE URL` does
-    #[arg(long, value_name = "URL")]
-    pub against: Option<Place>,
+impl DiffArgs {
+    /// The two sides.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::exit::Usage).
+    pub fn sides(&self, env: Env<'_>) -> Result<(Endpoint, Endpoint)> {
+        let (left, right) = (&self.left, &self.right);
+        if left.word() == "-" && right.word() == "-" {
+            return Err(usage("only one side can be standard input"));
+        }
+        let alone = !(left.is_server() && right.is_server());
+        let end = |side, place, flags| {
+            Server {
+                side,
+                place: Some(place),
+                flags,
+                timeouts: &self.timeouts,
+                alone,
+            }
+            .endpoint(env)
+        };
+        Ok((
+            end(Side::Left, left, self.left_connect.flags())?,
+            end(Side::Right, right, self.right_connect.flags())?,
+        ))
+    }
+}
 
-    #[command(flatten)]
-    pub(crate) compare: CompareArgs,
-    #[command(flatten)]
-    pub(crate) select: SelectArgs,
-    #[command(flatten)]
-    pub(crate) connect: ConnectArgs,
-    #[command(flatten)]
-    pub(crate) timeouts: TimeoutArgs,
+impl CompareArgs {
+    /// How the left side's records change before they are compared.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::exit::Usage) for a database in the right side's URL together with
+    /// `--map-db`.
+    pub fn rewrite(&self, right: &Endpoint) -> Result<Rewrite> {
+        let mut rewrite = renaming(
+            &self.map_db,
+            &self.strip_prefix,
+            &self.add_prefix,
+            right.db(),
+            "B",
+        )?;
+        rewrite.dbs.is_comparison = true;
+        Ok(rewrite)
+    }
 }
