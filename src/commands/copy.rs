@@ -32,7 +32,7 @@ use crate::server::{Conn, ServerError};
 use crate::sink::Accepted;
 use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
-use crate::source::open::{self, Wishes, probe_source};
+use crate::source::open::{self, OpenedSource, Wishes, probe_source};
 use crate::verb::{Data, Flow, Verb};
 
 impl Run for CopyArgs {
@@ -67,33 +67,12 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     for warning in [from.warnings(), to.warnings()].into_iter().flatten() {
         observer.warn(&warning);
     }
-    let mut source_conn = match &from {
-        Endpoint::Server(options) => Some(Conn::open(options)?),
-        Endpoint::Stored(_) => None,
-    };
-    let heeds = (!args.read.follow).then_some(stop);
-    let mut sink_conn = into_server::connect(&to, heeds, observer)?;
-    let mut selection = args.select.selection(from.db());
-    let same_server = match (&from, &mut source_conn) {
-        (Endpoint::Server(from), Some(source)) => are_one(
-            args,
-            [from, &to],
-            [source, &mut sink_conn],
-            &selection,
-            observer,
-        )?,
-        _ => false,
-    };
+    let Ends {
+        source,
+        sink_conn,
+        same_server,
+    } = Ends::open(args, &from, &to, observer, stop)?;
     let deletes = args.delete_source && !args.run.dry_run;
-    let prefix = args.write.rewrite(&to, 0)?.add_prefix;
-    if same_server && !prefix.is_empty() {
-        selection = without_own(prefix, selection, observer);
-    }
-    let wishes = wishes(args, selection, same_server, stop)?;
-    if args.delete_source {
-        check_deleting(args, &from, source_conn.as_mut(), observer)?;
-    }
-    let source = open::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
     let accepted = match (&from, deletes) {
         (Endpoint::Server(from), true) => {
@@ -156,6 +135,56 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     // Ctrl-C may have ended the following; a second one ends the process.
     let stop = stop.of_pipe(args.read.follow);
     Ok(proof.complete(&to, outcome, observer, &stop))
+}
+
+/// Both ends, before anything is read.
+struct Ends {
+    source: OpenedSource,
+    sink_conn: Conn,
+    /// They are one server, or as good as one.
+    same_server: bool,
+}
+
+impl Ends {
+    fn open(
+        args: &CopyArgs,
+        from: &Endpoint,
+        to: &ConnectOptions,
+        observer: &Arc<Observer>,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let mut source_conn = match from {
+            Endpoint::Server(options) => Some(Conn::open(options)?),
+            Endpoint::Stored(_) => None,
+        };
+        let heeds = (!args.read.follow).then_some(stop);
+        let mut sink_conn = into_server::connect(to, heeds, observer)?;
+        let mut selection = args.select.selection(from.db());
+        let same_server = match (from, &mut source_conn) {
+            (Endpoint::Server(from), Some(source)) => are_one(
+                args,
+                [from, to],
+                [source, &mut sink_conn],
+                &selection,
+                observer,
+            )?,
+            _ => false,
+        };
+        let prefix = args.write.rewrite(to, 0)?.add_prefix;
+        if same_server && !prefix.is_empty() {
+            selection = without_own(prefix, selection, observer);
+        }
+        let wishes = wishes(args, selection, same_server, stop)?;
+        if args.delete_source {
+            check_deleting(args, from, source_conn.as_mut(), observer)?;
+        }
+        let source = open::open(from, source_conn, wishes, observer)?;
+        Ok(Self {
+            source,
+            sink_conn,
+            same_server,
+        })
+    }
 }
 
 /// Within one server, names that begin with the new prefix may be those of copies.

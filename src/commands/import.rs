@@ -16,12 +16,13 @@ use super::{Run, flow};
 use crate::cli::Files;
 use crate::cli::resolve::process_env;
 use crate::compare::prove::Proof;
+use crate::endpoint::ConnectOptions;
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::{Holds, Location, Place};
 use crate::policy::OnConflict;
 use crate::record::{Mark, show_key};
-use crate::resume::ResumingSink;
+use crate::resume::{ResumingSink, State};
 use crate::rewrite::TtlIntent;
 use crate::select::{Selection, Sought};
 use crate::sink::Sink;
@@ -69,14 +70,9 @@ pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
     if let Some(warning) = to.warnings() {
         observer.warn(&warning);
     }
-    let OpenedArchives {
-        row: mut source,
-        parts,
-        tables,
-        may_repeat,
-        sought,
-    } = open_archives(args, &files, observer, stop)?;
-    observer.expect(source.estimate());
+    let mut opened = open_archives(args, &files, observer, stop)?;
+    let may_repeat = opened.may_repeat;
+    observer.expect(opened.row.estimate());
     let may_collide = args
         .write
         .rewrite(&to, 0)?
@@ -93,22 +89,14 @@ pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
     let mut sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
     let now_ms = sink.clock().now_ms();
     proof.begin(now_ms);
-    let (state, seen) = match &args.resume {
-        None => (None, None),
-        Some(place) => {
-            let begin = begin_of(args, parts, &to, now_ms)?;
-            let (state, seen) = state_of(
-                args,
-                (place, begin),
-                &to,
-                (may_collide, may_repeat),
-                &mut source,
-                &tables,
-                observer,
-            )?;
-            (Some(state), seen)
-        }
-    };
+    let may = (may_collide, may_repeat);
+    let (state, seen) = earlier(args, &to, now_ms, may, &mut opened, observer)?;
+    let OpenedArchives {
+        row: mut source,
+        tables,
+        sought,
+        ..
+    } = opened;
     let mut expected = expected_of(&source, &tables);
     let from = state
         .as_ref()
@@ -182,4 +170,31 @@ fn warn_of_missing(sought: &Sought, selection: &Selection, observer: &Observer) 
             "--only-key {key}: no such key was found to import"
         ));
     }
+}
+
+/// With `--resume`: the state of this import, and what was seen of what an earlier run wrote. The
+/// archives go on where that stopped.
+fn earlier(
+    args: &ImportArgs,
+    to: &ConnectOptions,
+    now_ms: u64,
+    may_collide_or_repeat: (bool, bool),
+    opened: &mut OpenedArchives,
+    observer: &Observer,
+) -> Result<(Option<State>, Option<String>)> {
+    let Some(place) = &args.resume else {
+        return Ok((None, None));
+    };
+    let parts = std::mem::take(&mut opened.parts);
+    let begin = begin_of(args, parts, to, now_ms)?;
+    let (state, seen) = state_of(
+        args,
+        (place, begin),
+        to,
+        may_collide_or_repeat,
+        &mut opened.row,
+        &opened.tables,
+        observer,
+    )?;
+    Ok((Some(state), seen))
 }

@@ -168,22 +168,22 @@ pub struct ArchiveSays {
 }
 
 impl ArchiveSays {
-    /// What stands at the end of an archive that was read, or why it could not be.
-    fn of(read: Result<&Reader<impl Read>, redis_migrate_format::Error>) -> Self {
-        match read {
-            Ok(reader) => {
-                let end = reader.end();
-                Self {
-                    export_failed: end.map(export_failed).unwrap_or_default(),
-                    export_lacks: end.map(|end| end.lacks.clone()).unwrap_or_default(),
-                    outside: outside::of_archive(reader.header(), end),
-                    error: None,
-                }
-            }
-            Err(error) => Self {
-                error: Some(error),
-                ..Self::default()
-            },
+    /// What stands at the end of an archive that was read.
+    fn at_end(reader: &Reader<impl Read>) -> Self {
+        let end = reader.end();
+        Self {
+            export_failed: end.map(export_failed).unwrap_or_default(),
+            export_lacks: end.map(|end| end.lacks.clone()).unwrap_or_default(),
+            outside: outside::of_archive(reader.header(), end),
+            error: None,
+        }
+    }
+
+    /// It could not be read to its end.
+    fn broken(error: redis_migrate_format::Error) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::default()
         }
     }
 }
@@ -227,8 +227,8 @@ impl Needs {
     ///
     /// # Errors
     /// [`exit::Interrupted`], and those of a temporary file.
-    pub fn of<R: Read>(
-        reader: &mut Reader<R>,
+    pub fn of(
+        reader: &mut Reader<impl Read>,
         target: &mut Target,
         bounds: ValueBounds,
         trial: &mut KeyTrial<'_>,
@@ -248,8 +248,8 @@ impl Needs {
                     frame.records.iter().for_each(|record| census.add(record));
                     needs.frame(frame, &mut there);
                 }
-                Ok(None) => break ArchiveSays::of(Ok(reader)),
-                Err(error) => break ArchiveSays::of(Err::<&Reader<R>, _>(error)),
+                Ok(None) => break ArchiveSays::at_end(reader),
+                Err(error) => break ArchiveSays::broken(error),
             }
         };
         needs.keys = census.finish().context("cannot use a temporary file")?.keys;
