@@ -240,6 +240,8 @@ impl ConvergingSource {
         let again = self.rounds.choose(names, self.inner.reader.guess_bytes());
         for db in self.inner.databases.numbers() {
             for chunk in again.chunks(JOB_NAMES) {
+                // Copies, also for the last database: they lie side by side, in the order in which they
+                // are asked for.
                 self.inner.reader.add(Job::Names(db, chunk.to_vec()));
             }
         }

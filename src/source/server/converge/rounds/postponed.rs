@@ -32,6 +32,9 @@ impl Postponed {
             }
             now.push(name);
         }
+        // Names that came one after the other are often neighbours then, at the server and in memory.
+        // With an order by chance, and without the copies that are made for each job, 200,000 changes
+        // at once took a third more time of a processor, though fewer instructions.
         now.sort_unstable();
         now
     }
