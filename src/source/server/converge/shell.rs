@@ -238,20 +238,12 @@ impl ConvergingSource {
 
     fn reread(&mut self, names: HashSet<Vec<u8>>) -> Event {
         let again = self.rounds.choose(names, self.inner.reader.guess_bytes());
-        let dbs = self.inner.databases.numbers();
-        let Some((last, others)) = dbs.split_last() else {
-            return Event::Reread;
-        };
-        for db in others {
+        for db in self.inner.databases.numbers() {
             for chunk in again.chunks(JOB_NAMES) {
-                self.inner.reader.add(Job::Names(*db, chunk.to_vec()));
+                // Copies, also for the last database: they lie side by side, in the order in which they
+                // are asked for.
+                self.inner.reader.add(Job::Names(db, chunk.to_vec()));
             }
-        }
-        // Nearly always the only one: it takes the names themselves.
-        let mut again = again.into_iter();
-        while again.len() > 0 {
-            let chunk = again.by_ref().take(JOB_NAMES).collect();
-            self.inner.reader.add(Job::Names(*last, chunk));
         }
         Event::Reread
     }

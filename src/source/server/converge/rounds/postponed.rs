@@ -1,7 +1,6 @@
 //! Names whose turn is in the final round.
 
 use crate::host::{HashMap, HashSet};
-
 /// From so many reads on, a large value waits for the final round.
 const READS: u8 = 3;
 
@@ -17,23 +16,26 @@ pub(super) struct Postponed {
 }
 
 impl Postponed {
-    /// Of names to be read again, those whose turn is now. `guess_bytes` is what a value is likely
-    /// to take, where names may wait.
+    /// Of names to be read again, those whose turn is now, sorted. `guess_bytes` is what a value is
+    /// likely to take, where names may wait.
     pub fn choose(&mut self, names: HashSet<Vec<u8>>, guess_bytes: Option<usize>) -> Vec<Vec<u8>> {
         let may_wait = guess_bytes.is_some_and(|bytes| bytes >= LARGE_BYTES);
-        if !may_wait {
-            return names.into_iter().collect();
-        }
         let mut now = Vec::with_capacity(names.len());
         for name in names {
-            let reads = self.rereads.entry(name.clone()).or_default();
-            *reads = reads.saturating_add(1);
-            if *reads > READS {
-                self.names.insert(name);
-                continue;
+            if may_wait {
+                let reads = self.rereads.entry(name.clone()).or_default();
+                *reads = reads.saturating_add(1);
+                if *reads > READS {
+                    self.names.insert(name);
+                    continue;
+                }
             }
             now.push(name);
         }
+        // Names that came one after the other are often neighbours then, at the server and in memory.
+        // With an order by chance, and without the copies that are made for each job, 200,000 changes
+        // at once took a third more time of a processor, though fewer instructions.
+        now.sort_unstable();
         now
     }
 
@@ -65,7 +67,7 @@ mod tests {
         let mut postponed = Postponed::default();
         for _ in 0..10 {
             let small = postponed.choose(names(&["b", "a"]), Some(LARGE_BYTES - 1));
-            assert_eq!(small.len(), 2);
+            assert_eq!(small, [b"a".to_vec(), b"b".to_vec()]);
             let must = postponed.choose(names(&["a"]), None);
             assert_eq!(must.len(), 1);
         }
