@@ -211,6 +211,10 @@ pub struct Side<'a> {
     pub has_inexact_times: bool,
 }
 
+/// Before 7.0 an expiry is what remains, counted from the clock: a server that stands still in between
+/// for longer is asked again.
+const STOOD_STILL_MS: i64 = 20;
+
 impl<'a> Side<'a> {
     pub fn new(connection: &'a mut Connection) -> Self {
         Self::of(vec![connection], &[])
@@ -394,11 +398,23 @@ impl<'a> Side<'a> {
         };
         let mut commands: Vec<Vec<&[u8]>> = vec![vec![b"TIME"]];
         commands.extend(keys.iter().map(|key| vec![expiry, key]));
+        commands.push(vec![b"TIME"]);
         commands.extend(keys.iter().map(|key| vec![&b"TYPE"[..], key]));
-        let replies = self.pipeline(&commands);
-        let time = elements(replies[0].clone());
-        let now = number(&time[0]) * 1000 + number(&time[1]) / 1000;
-        let (expiries, kinds) = replies[1..].split_at(keys.len());
+        let ms = |reply: &Value| {
+            let time = elements(reply.clone());
+            number(&time[0]) * 1000 + number(&time[1]) / 1000
+        };
+        let mut replies = self.pipeline(&commands);
+        for _ in 0..20 {
+            let stood_still = ms(&replies[1 + keys.len()]) - ms(&replies[0]) > STOOD_STILL_MS;
+            if self.says_expiry || !stood_still {
+                break;
+            }
+            replies = self.pipeline(&commands);
+        }
+        let now = ms(&replies[0]);
+        let expiries = &replies[1..=keys.len()];
+        let kinds = &replies[2 + keys.len()..];
         let kinds: Vec<Vec<u8>> = kinds.iter().map(bytes).collect();
 
         let commands: Vec<Vec<&[u8]>> = keys.iter().zip(&kinds).map(|(k, t)| query(k, t)).collect();
