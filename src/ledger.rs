@@ -222,7 +222,7 @@ pub fn reconcile(counts: &[SourceCounts]) -> Result<(), String> {
 pub struct SinkReport {
     /// What became of the records.
     #[serde(flatten)]
-    pub fates: Fates,
+    pub records: RecordCounts,
     /// Sent before the connection broke, and never answered: they may have been applied or not.
     pub unacknowledged: u64,
     /// Keys that exist at the end as this run wrote them, each counted once however many records of
@@ -257,7 +257,7 @@ pub struct SinkReport {
 
 /// What became of each record of a key that a sink took: all but the first add up to the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Fates {
+pub struct RecordCounts {
     /// Key and tombstone records taken.
     pub taken: u64,
     /// Written to an archive.
@@ -284,7 +284,7 @@ pub struct Fates {
     pub refused: u64,
 }
 
-impl Fates {
+impl RecordCounts {
     /// So many records were read and left at that.
     pub fn all_checked(records: u64) -> Self {
         Self {
@@ -578,16 +578,16 @@ impl Verified {
 
 impl SinkReport {
     /// The report of a sink that has nothing else to tell.
-    pub fn of(fates: Fates) -> Self {
+    pub fn of(records: RecordCounts) -> Self {
         Self {
-            fates,
+            records,
             ..Self::default()
         }
     }
 
     /// Keys that did not arrive though they should have.
     pub fn failed(&self) -> u64 {
-        self.fates.conflicts + self.fates.refused + self.functions.refused
+        self.records.conflicts + self.records.refused + self.functions.refused
     }
 }
 

@@ -211,14 +211,14 @@ pub fn no_thread(error: std::io::Error) -> anyhow::Error {
 
 /// Every record that the source gave was taken by the sink, and the sink says what became of it.
 fn settle(source: &SourceReport, sink: &SinkReport) -> Result<()> {
-    sink.fates
+    sink.records
         .reconcile()
         .map_err(|text| anyhow!("{text}; this is a bug"))?;
     let given = source.total().written;
-    if given != sink.fates.taken {
+    if given != sink.records.taken {
         return Err(anyhow!(
             "the ledger does not add up: the source gave {given} records, {} arrived; this is a bug",
-            sink.fates.taken
+            sink.records.taken
         ));
     }
     Ok(())

@@ -10,7 +10,7 @@ use super::row::{Row, What};
 use super::scope::Scope;
 use super::store::Store;
 use super::unread::{UnreadKeys, unread};
-use crate::ledger::{Fates, LibraryApart, SinkReport, SourceReport};
+use crate::ledger::{LibraryApart, RecordCounts, SinkReport, SourceReport};
 use crate::payload::metadata::are_kept_by;
 use crate::payload::{self, Kind};
 use crate::rdb::{function_codes, library_name};
@@ -186,7 +186,7 @@ impl Collect {
 
     fn leave(self) -> SinkReport {
         *self.into.lock().unwrap_or_else(|error| error.into_inner()) = Some(self.side);
-        SinkReport::of(Fates::all_checked(self.taken))
+        SinkReport::of(RecordCounts::all_checked(self.taken))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 
 use super::hashing::{Print, Prints};
-use crate::ledger::{Fates, SinkReport, SourceReport};
+use crate::ledger::{RecordCounts, SinkReport, SourceReport};
 use crate::own_writes::{Already, FingerprintSet};
 use crate::payload::meaning::{Difference, Lenience, same_but};
 use crate::payload::split;
@@ -55,7 +55,7 @@ impl Keep {
 
     fn leave(self) -> SinkReport {
         *self.into.lock().unwrap_or_else(|error| error.into_inner()) = self.values;
-        SinkReport::of(Fates::all_checked(self.taken))
+        SinkReport::of(RecordCounts::all_checked(self.taken))
     }
 }
 

@@ -127,9 +127,9 @@ impl<W: Write + Send> ArchiveSink<W> {
         self.journal = Some(Box::new(journal));
         if let Some(taken) = taken {
             self.census = None;
-            self.report.fates.taken = taken.taken;
-            self.report.fates.archived = taken.archived;
-            self.report.fates.refused = taken.refused;
+            self.report.records.taken = taken.taken;
+            self.report.records.archived = taken.archived;
+            self.report.records.refused = taken.refused;
             self.report.values.damaged = taken.unsound;
             self.report.functions.taken = taken.functions;
             self.report.functions.restored = taken.functions;
@@ -150,9 +150,9 @@ impl<W: Write + Send> ArchiveSink<W> {
             archive_id,
             checkpoint,
             taken: Taken {
-                taken: self.report.fates.taken,
-                archived: self.report.fates.archived,
-                refused: self.report.fates.refused,
+                taken: self.report.records.taken,
+                archived: self.report.records.archived,
+                refused: self.report.records.refused,
                 unsound: self.report.values.damaged,
                 functions: self.report.functions.taken,
                 damaged: self.damaged.iter().map(|(db, keys)| (*db, *keys)).collect(),
@@ -211,8 +211,8 @@ impl<W: Write + Send> ArchiveSink<W> {
         if key.len() <= MAX_KEY_LEN {
             return Ok(false);
         }
-        self.report.fates.taken += 1;
-        self.report.fates.refused += 1;
+        self.report.records.taken += 1;
+        self.report.records.refused += 1;
         *self.damaged.entry(db).or_default() += 1;
         let reason = format!(
             "its name of {} bytes is longer than an archive allows ({MAX_KEY_LEN} bytes)",
@@ -248,7 +248,7 @@ impl<W: Write + Send> ArchiveSink<W> {
                 self.look_at_libraries(dump)?;
             }
             Record::Key(key) => {
-                self.report.fates.taken += 1;
+                self.report.records.taken += 1;
                 match self.make_ready(key, context) {
                     Ok(look) => {
                         let undecoded = &mut self.report.values.undecoded;
@@ -256,7 +256,7 @@ impl<W: Write + Send> ArchiveSink<W> {
                         self.note_look(look, key)?;
                     }
                     Err(LeftOut { reason, is_large }) => {
-                        self.report.fates.refused += 1;
+                        self.report.records.refused += 1;
                         self.report.values.above_max_value += u64::from(is_large);
                         *self.damaged.entry(key.db).or_default() += 1;
                         let (db, key) = (key.db, std::mem::take(&mut key.key));
@@ -270,12 +270,12 @@ impl<W: Write + Send> ArchiveSink<W> {
                         return self.take_back(db, key);
                     }
                 }
-                self.report.fates.archived += 1;
+                self.report.records.archived += 1;
                 self.note_key(key.db, &key.key, true)?;
             }
             other => {
-                self.report.fates.taken += 1;
-                self.report.fates.archived += 1;
+                self.report.records.taken += 1;
+                self.report.records.archived += 1;
                 if let Record::Deleted { db, key } = other {
                     self.note_key(*db, key, false)?;
                 }
@@ -522,7 +522,7 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         // Whatever the source says: what stands in the archive was counted.
         facts.duplicates_possible |= report
             .keys
-            .is_some_and(|keys| keys != report.fates.archived);
+            .is_some_and(|keys| keys != report.records.archived);
         let Some(mut writer) = self.writer.take() else {
             return (report, Err(anyhow!("the archive is closed already")));
         };

@@ -116,11 +116,11 @@ impl<W: Write + Send> JsonlSink<W> {
         self.ordinal += 1;
         let is_gone = self.superseded.records.is_some() && matches!(record, Record::Deleted { .. });
         if is_superseded {
-            self.report.fates.taken += 1;
-            self.report.fates.replaced_own += 1;
+            self.report.records.taken += 1;
+            self.report.records.replaced_own += 1;
         } else if is_gone {
-            self.report.fates.taken += 1;
-            self.report.fates.deleted += 1;
+            self.report.records.taken += 1;
+            self.report.records.deleted += 1;
         }
         is_superseded || is_gone
     }
@@ -148,14 +148,14 @@ impl<W: Write + Send> JsonlSink<W> {
             }
             Record::Key(record) => return self.put_key(record, context),
             Record::Deleted { db, key } => {
-                self.report.fates.taken += 1;
-                self.report.fates.archived += 1;
+                self.report.records.taken += 1;
+                self.report.records.archived += 1;
                 self.census.add_key(db, &key, true);
                 deleted(db, &key)
             }
             _ => {
-                self.report.fates.taken += 1;
-                self.report.fates.refused += 1;
+                self.report.records.taken += 1;
+                self.report.records.refused += 1;
                 return Ok(());
             }
         };
@@ -163,7 +163,7 @@ impl<W: Write + Send> JsonlSink<W> {
     }
 
     fn put_key(&mut self, record: KeyRecord, context: &Context) -> Result<()> {
-        self.report.fates.taken += 1;
+        self.report.records.taken += 1;
         let line = match is_larger(&record.value, context.family, self.max_value_bytes) {
             true => Err(larger_than(self.max_value_bytes)),
             false => {
@@ -172,7 +172,7 @@ impl<W: Write + Send> JsonlSink<W> {
         };
         match line {
             Ok(line) => {
-                self.report.fates.archived += 1;
+                self.report.records.archived += 1;
                 self.census.add_key(record.db, &record.key, false);
                 if let Some(stands) = &mut self.stands {
                     let print = stands.fingerprint(record.db, &record.key);
@@ -183,7 +183,7 @@ impl<W: Write + Send> JsonlSink<W> {
                 self.write_line(&line)
             }
             Err(reason) => {
-                self.report.fates.refused += 1;
+                self.report.records.refused += 1;
                 self.take_back(record.db, &record.key)?;
                 self.observer.key_failed(&KeyFailure {
                     db: record.db,

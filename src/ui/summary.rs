@@ -22,9 +22,9 @@ use crate::verb::Flow;
 type LedgerEntry = (&'static str, u64, bool);
 
 fn entries(flow: Option<Flow>, outcome: &Outcome) -> Vec<LedgerEntry> {
-    let (source, fates) = (outcome.source.total(), &outcome.sink.fates);
+    let (source, records) = (outcome.source.total(), &outcome.sink.records);
     // What is too large is named apart.
-    let refused = fates
+    let refused = records
         .refused
         .saturating_sub(outcome.sink.values.above_max_value);
     let failed = source.failed.saturating_sub(outcome.source.above_max_value);
@@ -32,16 +32,16 @@ fn entries(flow: Option<Flow>, outcome: &Outcome) -> Vec<LedgerEntry> {
     let import = flow == Some(Flow::Import);
     let writes = import || flow == Some(Flow::Copy);
     vec![
-        ("written", fates.archived, export),
-        ("checked", fates.checked, flow.is_none()),
-        ("restored", fates.restored, writes),
-        ("updated", fates.replaced_own, false),
-        ("unchanged", fates.unchanged, false),
-        ("skipped", fates.skipped, false),
-        ("expired", fates.expired, writes),
-        ("deleted", fates.deleted, false),
-        ("already absent", fates.already_gone, false),
-        ("conflicts", fates.conflicts, writes),
+        ("written", records.archived, export),
+        ("checked", records.checked, flow.is_none()),
+        ("restored", records.restored, writes),
+        ("updated", records.replaced_own, false),
+        ("unchanged", records.unchanged, false),
+        ("skipped", records.skipped, false),
+        ("expired", records.expired, writes),
+        ("deleted", records.deleted, false),
+        ("already absent", records.already_gone, false),
+        ("conflicts", records.conflicts, writes),
         ("refused", refused, writes),
         ("superseded", source.superseded, false),
         ("filtered", source.filtered, export),
@@ -96,7 +96,7 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
         ""
     };
     let Some(flow) = options.verb.flow else {
-        return format!("{} checked{early}", plural(sink.fates.checked, "record"));
+        return format!("{} checked{early}", plural(sink.records.checked, "record"));
     };
     match flow {
         Flow::Convert if outcome.error.is_some() && !options.dry_run => {
@@ -119,10 +119,10 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
 /// Distinct keys, and beside them how many records they came in, where that is another number.
 /// Where keys were not told apart, only records are claimed.
 fn keys_text(sink: &SinkReport, done: &str, by: &str) -> String {
-    let records = plural(sink.fates.written(), "record");
+    let records = plural(sink.records.written(), "record");
     match sink.keys {
         None => format!("{records} {done}"),
-        Some(keys) if keys == sink.fates.written() => format!("{} {done}", plural(keys, "key")),
+        Some(keys) if keys == sink.records.written() => format!("{} {done}", plural(keys, "key")),
         Some(keys) => format!("{} {done} {by} {records}", plural(keys, "key")),
     }
 }
@@ -346,7 +346,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, elapsed: Duration) ->
     let per_db = per_db_json(&outcome.source.counts);
     let kept_because = sink.deletions.kept_because.iter().copied();
     let mut sink_json = json!(sink);
-    sink_json["records"] = json!(sink.fates.written());
+    sink_json["records"] = json!(sink.records.written());
     sink_json["source_kept_because"] = json!(kept_because.collect::<BTreeMap<_, _>>());
     sink_json["undecoded"] = sink.values.undecoded.json();
     json!({

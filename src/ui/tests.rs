@@ -4,8 +4,8 @@ use anyhow::anyhow;
 
 use super::*;
 use crate::ledger::{
-    ArchiveWritten, ConsistencyReached, Deletions, Doubts, Exactness, Fates, OddValues, SinkReport,
-    SourceCounts, SourceReport,
+    ArchiveWritten, ConsistencyReached, Deletions, Doubts, Exactness, OddValues, RecordCounts,
+    SinkReport, SourceCounts, SourceReport,
 };
 use crate::verb::Data;
 
@@ -60,10 +60,10 @@ fn the_last_line_of_an_export_is_its_ledger() {
             ..SourceCounts::default()
         }),
         sink: SinkReport {
-            fates: Fates {
+            records: RecordCounts {
                 taken: 1_000_000,
                 archived: 1_000_000,
-                ..Fates::default()
+                ..RecordCounts::default()
             },
             keys: Some(1_000_000),
             archive: Some(ArchiveWritten {
@@ -161,12 +161,12 @@ fn a_destination_that_lost_keys_is_not_called_exact() {
 
 #[test]
 fn the_headline_counts_each_key_once() {
-    let said = |verb, keys, fates: Fates| {
+    let said = |verb, keys, records: RecordCounts| {
         let outcome = Outcome {
             source: SourceReport::default(),
             sink: SinkReport {
                 keys,
-                ..SinkReport::of(fates)
+                ..SinkReport::of(records)
             },
             error: None,
         };
@@ -178,9 +178,9 @@ fn the_headline_counts_each_key_once() {
         );
         (text.split(" (").next().unwrap().to_owned(), numbers)
     };
-    let archived = || Fates {
+    let archived = || RecordCounts {
         archived: 51_573,
-        ..Fates::default()
+        ..RecordCounts::default()
     };
     assert_eq!(
         said(EXPORT, Some(39_951), archived()),
@@ -197,11 +197,11 @@ fn the_headline_counts_each_key_once() {
             (serde_json::Value::Null, 51_573.into())
         )
     );
-    let restored = Fates {
+    let restored = RecordCounts {
         restored: 60_000,
         replaced_own: 6_905,
         deleted: 10,
-        ..Fates::default()
+        ..RecordCounts::default()
     };
     assert_eq!(
         said(COPY, Some(50_000), restored),
@@ -222,10 +222,10 @@ fn an_interrupted_run_accounts_for_what_was_under_way() {
             ..SourceCounts::default()
         }),
         sink: SinkReport {
-            fates: Fates {
+            records: RecordCounts {
                 taken: 60,
                 restored: 50,
-                ..Fates::default()
+                ..RecordCounts::default()
             },
             keys: Some(50),
             unacknowledged: 7,
@@ -250,11 +250,11 @@ fn failed_keys_are_not_called_complete() {
         source: SourceReport::default(),
         sink: SinkReport {
             keys: Some(1),
-            ..SinkReport::of(Fates {
+            ..SinkReport::of(RecordCounts {
                 taken: 2,
                 restored: 1,
                 conflicts: 1,
-                ..Fates::default()
+                ..RecordCounts::default()
             })
         },
         error: None,
@@ -323,7 +323,7 @@ fn databases_beyond_a_thousand_are_told_together() {
 /// Each count with a number of its own.
 fn told_apart() -> SinkReport {
     SinkReport {
-        fates: Fates {
+        records: RecordCounts {
             taken: 1,
             archived: 3,
             checked: 4,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, anyhow};
 use redis_migrate::exit;
-use redis_migrate::ledger::{CountsByDb, Fates, SinkReport, SourceReport};
+use redis_migrate::ledger::{CountsByDb, RecordCounts, SinkReport, SourceReport};
 use redis_migrate::observer::{Observer, Recording};
 use redis_migrate::pipe::{self, Outcome, Steps, Stop};
 use redis_migrate::record::{Batch, KeyRecord, Record, Value};
@@ -92,9 +92,9 @@ struct Kept {
 impl Kept {
     fn report(&self) -> SinkReport {
         let taken = self.keys.lock().unwrap().len() as u64;
-        SinkReport::of(Fates {
+        SinkReport::of(RecordCounts {
             checked: taken - u64::from(self.forget_one),
-            ..Fates::all_checked(taken)
+            ..RecordCounts::all_checked(taken)
         })
     }
 
@@ -187,7 +187,7 @@ fn a_source_that_fails_keeps_what_it_gave_and_aborts_the_sink() {
     assert_eq!(outcome.exit_code(), exit::FAILED);
     assert_eq!(sink.ended(), "aborted: the source broke");
     // Two whole batches; the third was never handed over.
-    assert_eq!(outcome.sink.fates.taken, 20);
+    assert_eq!(outcome.sink.records.taken, 20);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_stop_is_an_interruption_and_never_a_success() {
     let outcome = run(source, &sink, &Steps::default(), &stop);
     assert_eq!(outcome.exit_code(), exit::INTERRUPTED);
     assert_eq!(sink.ended(), "aborted: interrupted");
-    assert!(outcome.sink.fates.taken < 1000);
+    assert!(outcome.sink.records.taken < 1000);
 }
 
 #[test]

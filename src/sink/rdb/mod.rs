@@ -167,10 +167,10 @@ impl<W: Write + Send> RdbSink<W> {
         }
         let is_superseded = self.superseded.contains(self.ordinal);
         self.ordinal += 1;
-        self.report.fates.taken += 1;
+        self.report.records.taken += 1;
         match record {
             // Its successor is counted as the one that was written.
-            _ if is_superseded => self.report.fates.replaced_own += 1,
+            _ if is_superseded => self.report.records.replaced_own += 1,
             Record::Key(record) => {
                 if is_larger(&record.value, context.family, self.max_value_bytes) {
                     return self.refuse(record, Refusal::new(larger_than(self.max_value_bytes)));
@@ -180,7 +180,7 @@ impl<W: Write + Send> RdbSink<W> {
                 return self.put_key(record, context);
             }
             // The records that it deletes were superseded.
-            _ => self.report.fates.deleted += 1,
+            _ => self.report.records.deleted += 1,
         }
         Ok(())
     }
@@ -227,7 +227,7 @@ impl<W: Write + Send> RdbSink<W> {
             )
             .context("cannot write the RDB file")?;
         self.note_classes(context, &record);
-        self.report.fates.archived += 1;
+        self.report.records.archived += 1;
         self.census.add_key(record.db, &record.key, false);
         Ok(())
     }
@@ -244,7 +244,7 @@ impl<W: Write + Send> RdbSink<W> {
     }
 
     fn refuse(&mut self, record: KeyRecord, Refusal { reason, hint }: Refusal) -> Result<()> {
-        self.report.fates.refused += 1;
+        self.report.records.refused += 1;
         self.observer.key_failed(&KeyFailure {
             db: record.db,
             key: record.key,

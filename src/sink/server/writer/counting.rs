@@ -23,12 +23,12 @@ pub(super) fn count_reply(traffic: &mut Traffic, at: usize, answer: Result<i64, 
         }
         (Task::Delete { expired }, Ok(count)) => {
             traffic.ledger.note_standing(item.print, true);
-            let fates = traffic.ledger.fates();
+            let records = traffic.ledger.records();
             match count {
                 _ if !is_new => {}
-                _ if expired => fates.expired += 1,
-                1 => fates.deleted += 1,
-                _ => fates.already_gone += 1,
+                _ if expired => records.expired += 1,
+                1 => records.deleted += 1,
+                _ => records.already_gone += 1,
             }
         }
         // It is tried once more.
@@ -37,9 +37,9 @@ pub(super) fn count_reply(traffic: &mut Traffic, at: usize, answer: Result<i64, 
         // Perhaps it is there, and perhaps it is ours.
         (Task::Restore { .. }, Err(_)) if item.past.is_doubtful => traffic.backlog.put_off(item),
         (Task::Restore { .. } | Task::Delete { .. }, Err(_)) => {
-            traffic.ledger.fates().refused += 1;
+            traffic.ledger.records().refused += 1;
         }
-        (Task::Ask, Ok(0)) => traffic.ledger.fates().already_gone += 1,
+        (Task::Ask, Ok(0)) => traffic.ledger.records().already_gone += 1,
         (Task::Ask, _) => {
             let reason = "was deleted at the source".to_owned();
             // What cannot be remembered any more is not told, either.

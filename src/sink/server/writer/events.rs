@@ -25,7 +25,7 @@ use crate::sink::server::refusal::Outlook;
 impl Writer {
     pub(super) fn take_record(&mut self, mut item: Box<Item>) {
         let traffic = &mut self.traffic;
-        traffic.ledger.fates().taken += 1;
+        traffic.ledger.records().taken += 1;
         item.print = traffic.memory.fingerprint(item.record.db, &item.record.key);
         item.batch = self.batches;
         if item.task != Task::Ask {
@@ -347,7 +347,7 @@ impl Writer {
         let title = self.traffic.fleet.lane(0).facts.title();
         let looked = self.traffic.intake(at).look_out(is_cluster, &title);
         if looked.is_err() && is_record {
-            self.traffic.ledger.fates().refused += 1;
+            self.traffic.ledger.records().refused += 1;
         }
         looked
     }
@@ -583,7 +583,7 @@ impl Writer {
         let repeats = self.traffic.settings.options.repeats;
         let report = self.traffic.ledger.report();
         if repeats == Repeats::No {
-            report.doubts.left_standing = report.fates.skipped + report.fates.conflicts;
+            report.doubts.left_standing = report.records.skipped + report.records.conflicts;
         }
         report.doubts.memory_lost = self.traffic.trouble.has_lost_memory();
         self.traffic.ledger.close()

@@ -159,7 +159,7 @@ impl Intake<'_> {
                 if options.dry_run {
                     self.ledger.note_standing(item.print, true);
                 }
-                self.ledger.fates().expired += 1;
+                self.ledger.records().expired += 1;
                 return Ok(Judged::Over);
             }
             item.task = Task::Delete { expired: true };
@@ -189,7 +189,7 @@ impl Intake<'_> {
         let own = self.memory.is_own(item.print)?;
         if options.dry_run && own {
             self.ledger.note_standing(item.print, true);
-            self.ledger.fates().deleted += 1;
+            self.ledger.records().deleted += 1;
             self.memory.touch(item.print)?;
             return Ok(Judged::Over);
         }

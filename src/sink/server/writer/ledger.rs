@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::item::{Counted, Item, Task};
 use super::listed::Listed;
 use crate::census::Census;
-use crate::ledger::{Changes, Fates, SinkReport};
+use crate::ledger::{Changes, RecordCounts, SinkReport};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::own_writes::Fingerprint;
 use crate::record::{KeyRecord, Origin};
@@ -69,8 +69,8 @@ impl Ledger {
     }
 
     /// What became of the records, to read and to add to.
-    pub fn fates(&mut self) -> &mut Fates {
-        &mut self.report.fates
+    pub fn records(&mut self) -> &mut RecordCounts {
+        &mut self.report.records
     }
 
     /// Whether there is something that others are told.
@@ -151,11 +151,11 @@ impl Ledger {
         }
         match is_own {
             true => {
-                self.report.fates.replaced_own += 1;
+                self.report.records.replaced_own += 1;
                 Counted::ReplacedOwn
             }
             false => {
-                self.report.fates.restored += 1;
+                self.report.records.restored += 1;
                 Counted::Restored
             }
         }
@@ -164,20 +164,20 @@ impl Ledger {
     /// Counts a removal.
     pub fn count_removal(&mut self, counted: Counted) {
         match counted {
-            Counted::Expired => self.report.fates.expired += 1,
-            Counted::AlreadyGone => self.report.fates.already_gone += 1,
+            Counted::Expired => self.report.records.expired += 1,
+            Counted::AlreadyGone => self.report.records.already_gone += 1,
             Counted::Deleted | Counted::Restored | Counted::ReplacedOwn => {
-                self.report.fates.deleted += 1
+                self.report.records.deleted += 1
             }
         }
     }
 
     /// A record that is carried out already: the key stands, or was deleted.
     pub fn count_as_done(&mut self, print: Fingerprint, stands: bool) {
-        self.report.fates.taken += 1;
+        self.report.records.taken += 1;
         match stands {
-            true => self.report.fates.restored += 1,
-            false => self.report.fates.deleted += 1,
+            true => self.report.records.restored += 1,
+            false => self.report.records.deleted += 1,
         }
         self.note_standing(print, !stands);
     }
@@ -194,11 +194,11 @@ impl Ledger {
             }
         }
         match counted {
-            Counted::Restored => self.report.fates.restored -= 1,
-            Counted::ReplacedOwn => self.report.fates.replaced_own -= 1,
-            Counted::Deleted => self.report.fates.deleted -= 1,
-            Counted::AlreadyGone => self.report.fates.already_gone -= 1,
-            Counted::Expired => self.report.fates.expired -= 1,
+            Counted::Restored => self.report.records.restored -= 1,
+            Counted::ReplacedOwn => self.report.records.replaced_own -= 1,
+            Counted::Deleted => self.report.records.deleted -= 1,
+            Counted::AlreadyGone => self.report.records.already_gone -= 1,
+            Counted::Expired => self.report.records.expired -= 1,
         }
     }
 
@@ -209,7 +209,7 @@ impl Ledger {
             reason.push_str(" (DEL of what was there was sent before it)");
         }
         self.uncount(&item);
-        self.report.fates.refused += 1;
+        self.report.records.refused += 1;
         self.say(Say::Failed(KeyFailure {
             db: item.record.db,
             key: item.record.key,

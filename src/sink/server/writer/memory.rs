@@ -301,21 +301,21 @@ impl Judging {
     pub fn count(&mut self, judgement: Judgement, report: &mut SinkReport) -> Option<KeyFailure> {
         let failure = match judgement {
             Judgement::Own { is_new } => {
-                report.fates.unchanged += u64::from(is_new);
+                report.records.unchanged += u64::from(is_new);
                 None
             }
             Judgement::Collision { is_new, failure } => {
-                report.fates.conflicts += u64::from(is_new);
+                report.records.conflicts += u64::from(is_new);
                 failure
             }
             Judgement::Conflict { is_new, failure } => {
-                report.fates.conflicts += u64::from(is_new);
+                report.records.conflicts += u64::from(is_new);
                 report.doubts.left_standing += u64::from(failure.is_some());
                 self.earlier += u64::from(failure.is_some() && !is_new);
                 failure
             }
             Judgement::Skipped { is_new, is_first } => {
-                report.fates.skipped += u64::from(is_new);
+                report.records.skipped += u64::from(is_new);
                 report.doubts.left_standing += u64::from(is_first);
                 None
             }

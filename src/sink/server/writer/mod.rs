@@ -503,7 +503,7 @@ impl Writer {
                     }
                     closing::Need::Source => {
                         closing.told();
-                        Do::TellSource(traffic.ledger.fates().left())
+                        Do::TellSource(traffic.ledger.records().left())
                     }
                     closing::Need::Evictions(at) => Do::CountEvictions(at),
                     closing::Need::Upheavals(at) => Do::CountUpheavals(at),

@@ -238,7 +238,7 @@ impl Outcome<'_> {
             Foreseen::Collision => return self.collided(item),
             Foreseen::Compare => return Ok(Then::Next(item.with(Task::Compare))),
             Foreseen::ReplacesOwn => self.foresee_write(&item, true)?,
-            Foreseen::Skipped => self.ledger.fates().skipped += 1,
+            Foreseen::Skipped => self.ledger.records().skipped += 1,
             Foreseen::Written => {
                 self.foresee_write(&item, false)?;
                 self.memory.own_anyway(&item)?;
@@ -256,12 +256,12 @@ impl Outcome<'_> {
     /// A tombstone for a key that this run does not know as its own: does it stand?
     fn asked(&mut self, item: Box<Item>, stands: bool) -> Result<Then> {
         if !stands {
-            self.ledger.fates().already_gone += 1;
+            self.ledger.records().already_gone += 1;
             return Ok(Then::Nothing);
         }
         // Only in a dry run: else it would have been deleted.
         if self.settings.options.on_conflict == OnConflict::Replace {
-            self.ledger.fates().deleted += 1;
+            self.ledger.records().deleted += 1;
             return Ok(Then::Nothing);
         }
         let reason = "was deleted at the source, and its value is not one that came from there";
@@ -385,7 +385,7 @@ impl Outcome<'_> {
         if let Some(witnesses) = self.witnesses {
             witnesses.acknowledged(self.at, &item);
         }
-        self.ledger.fates().unchanged += 1;
+        self.ledger.records().unchanged += 1;
         let is_poorer = !item.classes_left_out().is_empty();
         self.ledger.changes().key_metadata_lost += u64::from(is_poorer);
         self.memory.note_stood(&item)?;
@@ -415,7 +415,7 @@ impl Outcome<'_> {
         let at_ms = item.record.expire_at_ms;
         if at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
             self.ledger.uncount(&item);
-            self.ledger.fates().expired += 1;
+            self.ledger.records().expired += 1;
             return Ok(Then::Nothing);
         }
         item.past.turns = item.past.turns.saturating_add(1);
@@ -440,11 +440,11 @@ impl Outcome<'_> {
         super::tests::mark(&left);
         match left {
             LeftAlone::Conflict { failure, is_first } => {
-                self.ledger.fates().conflicts += 1;
+                self.ledger.records().conflicts += 1;
                 self.ledger.report().doubts.left_standing += u64::from(is_first);
                 self.ledger.say(Say::Failed(failure));
             }
-            LeftAlone::Again => self.ledger.fates().conflicts += 1,
+            LeftAlone::Again => self.ledger.records().conflicts += 1,
             LeftAlone::Skipped => self.skip(),
             // Judged at the end; that it stands is gone by until then.
             LeftAlone::Held => self.rely_on_it(),
@@ -461,13 +461,13 @@ impl Outcome<'_> {
 
     /// It stands, and that is all that is asked for.
     fn skip(&mut self) {
-        self.ledger.fates().skipped += 1;
+        self.ledger.records().skipped += 1;
         self.rely_on_it();
     }
 
     /// Each record is counted, and each key is named once.
     fn collided(&mut self, item: Box<Item>) -> Result<Then> {
-        self.ledger.fates().conflicts += 1;
+        self.ledger.records().conflicts += 1;
         if let Some(failure) = self.memory.collided(item)? {
             self.ledger.say(Say::Failed(failure));
         }
@@ -527,11 +527,11 @@ impl Outcome<'_> {
     fn end(&mut self, item: &Item, text: String, advice: Option<&'static str>) -> anyhow::Error {
         let command = item.task.command();
         let Some(advice) = advice else {
-            self.ledger.fates().refused += 1;
+            self.ledger.records().refused += 1;
             return self.lane.refusal(command, text).into();
         };
         self.ledger.uncount(item);
-        self.ledger.fates().refused += 1;
+        self.ledger.records().refused += 1;
         let error = match self.has_acknowledged {
             true => self.lane.refusal(command, text),
             // Nothing was written, and nothing can be: as a dry run foretells.

@@ -41,7 +41,7 @@ impl Outcome<'_> {
             Err(CommandError::Refused { reason }) => Ok(self.refuse(item, reason, None)),
             Err(CommandError::Forbidden { command, text }) => {
                 self.ledger.uncount(&item);
-                self.ledger.fates().refused += 1;
+                self.ledger.records().refused += 1;
                 Err(self.lane.refusal(command, text).into())
             }
             Err(CommandError::NoExpiry { why }) => self.stands_for_ever(item, *why),
@@ -61,7 +61,7 @@ impl Outcome<'_> {
             return Ok(Then::Next(item.with(Task::Delete { expired: true })));
         }
         if item.past.counted.is_none() {
-            self.ledger.fates().expired += 1;
+            self.ledger.records().expired += 1;
         }
         Ok(Then::Nothing)
     }

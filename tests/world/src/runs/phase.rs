@@ -271,7 +271,7 @@ fn told(outcome: &Outcome) -> Told {
         code: outcome.exit_code(),
         error: outcome.error.as_ref().map(|error| format!("{error:#}")),
         reached: outcome.source.exactness.reached.clone(),
-        counts: (outcome.source.total().written, outcome.sink.fates.taken),
+        counts: (outcome.source.total().written, outcome.sink.records.taken),
         source_deleted: outcome.sink.deletions.deleted,
         source_unknown: outcome.sink.deletions.unknown,
         memory_lost: outcome.sink.doubts.memory_lost,

@@ -1054,7 +1054,7 @@ impl Run {
             }
         }
         if self.done.is_ok() {
-            self.report.fates.reconcile()?;
+            self.report.records.reconcile()?;
         }
         if self.story.dry_run && self.after != self.before {
             return Err("a dry run wrote something".to_owned());

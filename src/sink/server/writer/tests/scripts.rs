@@ -117,7 +117,7 @@ fn an_error_reply_that_ends_the_run() {
     let ended = told(&mut model, RESTORE, string("v"), text);
     assert!(ended.is_err());
     let run = model.end(ended);
-    assert_eq!(run.report.fates.refused, 1);
+    assert_eq!(run.report.records.refused, 1);
 }
 
 fn two_keys_of_one_name() {
@@ -143,7 +143,7 @@ fn two_keys_of_one_name() {
         let done = model.take(Event::Finish);
         let run = model.end(done);
         run.done.as_ref().expect("it ends well");
-        assert!(run.report.fates.conflicts >= 1, "{:?}", run.said);
+        assert!(run.report.records.conflicts >= 1, "{:?}", run.said);
     }
 }
 
@@ -158,7 +158,7 @@ fn what_is_refused_at_once() {
     let gate = databases.gate(traffic.fleet.lane(0), 3, ledger);
     assert!(matches!(gate, Gate::Refused(_)));
     model.take(Model::key(3, b"k1", "3:v")).expect("refused");
-    assert_eq!(model.writer.ledger().fates().refused, 2);
+    assert_eq!(model.writer.ledger().records().refused, 2);
 }
 
 /// Takes a record on from this stage.
@@ -186,7 +186,7 @@ fn stages_of_rare_values() {
         let mut model = model(Story::default());
         model.writer.traffic.fleet.lane_mut(0).takes.target = Some(target());
         from_stage(&mut model, stage, form, task);
-        assert_eq!(model.writer.ledger().fates().refused, 0);
+        assert_eq!(model.writer.ledger().records().refused, 0);
     }
     // Its key metadata were asked about.
     let mut asked = model(Story::default());
@@ -220,7 +220,7 @@ fn stages_of_rare_values() {
     large.writer.coming = Some(item);
     large.go().expect("it goes on");
     large.take(Event::Idle).expect("it goes on");
-    assert_eq!(large.writer.ledger().fates().restored, 1);
+    assert_eq!(large.writer.ledger().records().restored, 1);
 }
 
 fn a_record_for_another_node() {
@@ -233,7 +233,7 @@ fn a_record_for_another_node() {
     model.writer.coming = Some(item);
     model.go().expect("it goes on");
     model.take(Event::Idle).expect("it goes on");
-    assert_eq!(model.writer.ledger().fates().restored, 1);
+    assert_eq!(model.writer.ledger().records().restored, 1);
 }
 
 fn whoever_answers() {
@@ -264,7 +264,7 @@ fn many_that_wait_for_a_database() {
             .expect("it goes on");
     }
     model.take(Event::Idle).expect("it goes on");
-    assert_eq!(model.writer.ledger().fates().restored, 201);
+    assert_eq!(model.writer.ledger().records().restored, 201);
 }
 
 fn sentinels_that_name_another() {
@@ -282,7 +282,7 @@ fn sentinels_that_name_another() {
     let done = model.take(Event::Finish);
     let run = model.end(done);
     run.done.as_ref().expect("it ends well");
-    assert_eq!(run.report.fates.restored, 1);
+    assert_eq!(run.report.records.restored, 1);
 }
 
 fn a_node_that_is_drained() {
@@ -365,5 +365,5 @@ fn after_ask() {
     model.next_answers.push_back("ASK 1 n1:1".to_owned());
     model.take(Model::key(0, b"k1", "0:v")).expect("it goes on");
     model.take(Event::Idle).expect("it goes on");
-    assert_eq!(model.writer.ledger().fates().restored, 1);
+    assert_eq!(model.writer.ledger().records().restored, 1);
 }
