@@ -145,9 +145,9 @@ impl Maker {
         }
         let words = split(template);
         let mut line = self.line(&words);
-        // Versions word that differently where there are subcommands.
-        let has_sub = ["XINFO", "XGROUP", "XTRIM"].contains(&line[0].as_str());
-        if self.random.chance(2) && !has_sub {
+        // Versions word that differently where there are subcommands, and SPOP of one member takes any.
+        let is_kept = ["XINFO", "XGROUP", "XTRIM", "SPOP"].contains(&line[0].as_str());
+        if self.random.chance(2) && !is_kept {
             line.pop();
         }
         Step {
