@@ -13,7 +13,7 @@ use crate::server::cluster::{Topology, options_for};
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::reply::cmd;
 use crate::server::slots::slot_of;
-use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS};
+use crate::server::{ABSENT_KEY, Conn, FIELDS_GOING_MS, PTTL_TOLERANCE_MS};
 use crate::sink::server::compare::{self, Question};
 
 /// Keys that are asked for at once.
@@ -101,7 +101,7 @@ fn ask_one(
         // What was built by commands has times of its own.
         ignore_delivery_times: true,
         // Between two runs fields go by.
-        fields_gone_by_ms: clock.now_ms() + PTTL_TOLERANCE_MS,
+        fields_gone_by_ms: clock.now_ms() + FIELDS_GOING_MS,
         ..Lenience::default()
     };
     let mut rest = candidates.as_slice();

@@ -534,7 +534,17 @@ impl ServerClock {
 
     /// Now, on the server's clock, Unix ms.
     pub fn now_ms(&self) -> u64 {
-        self.at_ms + u64::try_from(host::elapsed(self.asked).as_millis()).unwrap_or(0)
+        self.since(self.asked)
+    }
+
+    /// It is surely not earlier on the server's clock, Unix ms: as if it had looked at it when its answer
+    /// was read. What is past its time by this is past its time there.
+    pub fn at_least_ms(&self) -> u64 {
+        self.since(self.asked + self.round_trip / 2)
+    }
+
+    fn since(&self, looked: Instant) -> u64 {
+        self.at_ms + u64::try_from(host::elapsed(looked).as_millis()).unwrap_or(0)
     }
 }
 

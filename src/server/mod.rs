@@ -125,6 +125,10 @@ pub const ABSENT_KEY: &str = "__redis-migrate:absent";
 /// How far two expiries may lie apart where one is known only as remaining time (PTTL).
 pub const PTTL_TOLERANCE_MS: u64 = 100;
 
+/// Fields of a hash that go within this time count as gone where two values are compared: one server
+/// may have dropped them, and its clock is known only as well as an answer is quick.
+pub const FIELDS_GOING_MS: u64 = 1_000;
+
 /// How far they may lie apart where a key is deleted for being the same: clock and key were asked one
 /// right behind the other, and what is further apart was set to another moment.
 pub const PTTL_CLOSE_MS: u64 = 2;

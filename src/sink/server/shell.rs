@@ -47,7 +47,7 @@ impl Shell {
     pub fn look(&mut self) {
         self.now = Now {
             at: host::now(),
-            unix_ms: self.clock.now_ms(),
+            unix_ms: self.clock.at_least_ms(),
         };
     }
 

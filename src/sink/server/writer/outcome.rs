@@ -18,7 +18,7 @@ use crate::policy::OnConflict;
 use crate::record::{Family, KeyRecord, Value};
 use crate::server::cluster::Redirect;
 use crate::server::conn::{asks_for_patience, is_forbidden};
-use crate::server::{PTTL_TOLERANCE_MS, ServerError};
+use crate::server::{FIELDS_GOING_MS, ServerError};
 use crate::sink::server::compare::{self, Found};
 use crate::sink::server::foresee::Way;
 use crate::sink::server::held::Repeats;
@@ -339,7 +339,7 @@ impl Outcome<'_> {
             // What was built by commands has times of its own.
             ignore_delivery_times: item.is_by_commands(),
             // One that goes by the time that its clock is known to may be gone there already.
-            fields_gone_by_ms: self.now_ms + PTTL_TOLERANCE_MS,
+            fields_gone_by_ms: self.now_ms + FIELDS_GOING_MS,
             earlier_by_ms: self.settings.rebased_by(&item.context),
             ignore_field_ttls: self.field_ttl_max_of_commands(item) == Some(None),
             metadata_must_stand: self.metadata_must_stand(item),
