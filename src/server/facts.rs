@@ -537,8 +537,8 @@ impl ServerClock {
         self.since(self.asked)
     }
 
-    /// It is surely not earlier on the server's clock, Unix ms: as if it had looked at it when its answer
-    /// was read. What is past its time by this is past its time there.
+    /// A moment that the server's clock has surely reached, Unix ms: counted from when its answer was
+    /// read. What is past its time by then is past its time there.
     pub fn at_least_ms(&self) -> u64 {
         self.since(self.asked + self.round_trip / 2)
     }

@@ -4,7 +4,7 @@ use super::conn::asks_for_patience;
 use super::{ABSENT_KEY, Conn, ServerError};
 use crate::server::reply::{Reply, cmd};
 
-/// What MULTI lets nearly every command be answered with, as a line.
+/// The line that answers a command within MULTI.
 pub const QUEUED: &[u8] = b"+QUEUED\r\n";
 
 /// How EXEC begins to say that nothing was carried out (multi.c, execCommandAbort).

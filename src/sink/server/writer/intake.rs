@@ -463,13 +463,10 @@ pub(super) fn strip_past_fields(item: &mut Item, changes: &mut Changes, now_ms: 
 }
 
 /// A new value for a record: one that was made ready for RESTORE stays so.
-fn with_old_footer(item: &Item, mut body: Vec<u8>) -> Value {
+fn with_old_footer(item: &Item, body: Vec<u8>) -> Value {
     match &item.record.value {
         Value::Verbatim(dump) if item.stage >= Stage::Ready => match payload::split(dump) {
-            Ok((_, version)) => {
-                body.extend_from_slice(&payload::footer(&body, version));
-                Value::Verbatim(body)
-            }
+            Ok((_, version)) => Value::Verbatim(payload::sign(&body, version)),
             Err(_) => Value::Compact(body),
         },
         _ => Value::Compact(body),

@@ -18,7 +18,7 @@ pub(super) struct Libraries {
     /// The nodes that the first of them goes to, under one and the same topology.
     primaries: Vec<usize>,
     /// What became of it at the first of these.
-    records: Vec<(Fate, usize)>,
+    fates: Vec<(Fate, usize)>,
     /// A connection was lost over it: it may be there already.
     is_doubtful: bool,
     /// In a dry run: the libraries that would have been written by now.
@@ -53,7 +53,7 @@ impl Libraries {
         Self {
             queue: queue.into(),
             primaries: Vec::new(),
-            records: Vec::new(),
+            fates: Vec::new(),
             is_doubtful: false,
             overwritten,
         }
@@ -84,7 +84,7 @@ impl Libraries {
             if self.primaries.is_empty() {
                 self.primaries = fleet.primaries();
             }
-            let Some(&at) = self.primaries.get(self.records.len()) else {
+            let Some(&at) = self.primaries.get(self.fates.len()) else {
                 self.conclude(fleet, ledger);
                 continue;
             };
@@ -140,7 +140,7 @@ impl Libraries {
     pub fn begin_again(&mut self) {
         self.is_doubtful = true;
         self.primaries.clear();
-        self.records.clear();
+        self.fates.clear();
     }
 
     /// What became of it at a node. The error: what the node may say otherwise in a while, or another
@@ -154,7 +154,7 @@ impl Libraries {
         if let (Fate::Foreseen, Some(library)) = (&fate, self.queue.front()) {
             self.overwritten.insert(library.name.clone());
         }
-        self.records.push((fate, at));
+        self.fates.push((fate, at));
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Libraries {
         self.is_doubtful = false;
         let mut refused = None;
         let (mut restored, mut lost, mut left_standing) = (false, false, false);
-        for (fate, at) in self.records.drain(..) {
+        for (fate, at) in self.fates.drain(..) {
             match fate {
                 Fate::Restored | Fate::Foreseen => restored = true,
                 Fate::Equal => {}
