@@ -27,12 +27,33 @@ const ASKED_WITHIN: u64 = 100;
 /// the next time, in ms.
 const ONE_BEHIND_THE_OTHER: u64 = 2;
 
-/// How far off what was computed may be, in ms.
-pub fn most_off(source: &Truth, by_own_clock: bool) -> u64 {
-    match by_own_clock {
-        // The clock is looked at when an answer is there, which may have been held back.
-        true => source.skew_ms() + UNDER_WAY + source.stalled_ms,
-        false => ASKED_WITHIN,
+/// How far off what was computed may be.
+#[derive(Clone, Copy)]
+pub struct Off {
+    most_ms: u64,
+    /// What it would be off by if no answer took any time.
+    ahead_ms: i64,
+}
+
+impl Off {
+    /// Of what was computed with one clock or the other.
+    pub fn of(source: &Truth, by_own_clock: bool) -> Self {
+        let ahead_ms = -source.skew_ms();
+        match by_own_clock {
+            // The clock is looked at when an answer is there, which may have been held back.
+            true => Self {
+                most_ms: ahead_ms.unsigned_abs() + UNDER_WAY + source.stalled_ms,
+                ahead_ms,
+            },
+            false => Self::within(ASKED_WITHIN),
+        }
+    }
+
+    fn within(most_ms: u64) -> Self {
+        Self {
+            most_ms,
+            ahead_ms: 0,
+        }
     }
 }
 
@@ -40,7 +61,7 @@ pub fn most_off(source: &Truth, by_own_clock: bool) -> u64 {
 pub fn instant_off(source: &Truth, lines: &[String]) -> u64 {
     let warns = |text: &str| lines.iter().any(|line| line.starts_with(text));
     match warns(WARNING) || warns(WARNING_OF_MOMENTS) {
-        true => most_off(source, true),
+        true => Off::of(source, true).most_ms,
         false => 0,
     }
 }
@@ -52,10 +73,10 @@ pub fn set_right(
     wish: &Wish,
     archive: Option<&mut Content>,
     target: &mut Truth,
-    most: u64,
+    off: Off,
 ) {
     for (place, held) in archive.into_iter().flat_map(|content| &mut content.keys) {
-        set_right_one(source, place, held, most);
+        set_right_one(source, place, held, off);
     }
     if wish.verb != Verb::Copy {
         return;
@@ -66,9 +87,10 @@ pub fn set_right(
         came_from.entry(into).or_default().push(place);
     }
     // What an earlier run has left counts as the same when it is as near as two questions lie apart.
+    let near = Off::within(ONE_BEHIND_THE_OTHER);
     for (place, held) in &mut target.start {
         let from = came_from.get(place).into_iter().flatten();
-        from.for_each(|place| set_right_one(source, place, held, ONE_BEHIND_THE_OTHER));
+        from.for_each(|place| set_right_one(source, place, held, near));
     }
     let mut now: BTreeMap<Place, Held> = BTreeMap::new();
     for change in &mut target.changes {
@@ -83,13 +105,13 @@ pub fn set_right(
             let from = came_from.get(&change.place);
             from.into_iter()
                 .flatten()
-                .for_each(|place| set_right_one(source, place, after, most));
+                .for_each(|place| set_right_one(source, place, after, off));
         }
         now.insert(change.place.clone(), after.clone());
     }
 }
 
-fn set_right_one(source: &Truth, place: &Place, held: &mut Held, most: u64) {
+fn set_right_one(source: &Truth, place: &Place, held: &mut Held, off: Off) {
     let Some(at) = held.expire_at else { return };
     let first = source.start.get(place);
     let changes = source
@@ -100,14 +122,15 @@ fn set_right_one(source: &Truth, place: &Place, held: &mut Held, most: u64) {
     let near = first.into_iter().chain(later).filter_map(|version| {
         let known = version
             .expire_at
-            .filter(|known| known.abs_diff(at) <= most)?;
+            .filter(|known| known.abs_diff(at) <= off.most_ms)?;
         let read = Held {
             expire_at: Some(known),
             value: held.value.clone(),
         };
         same(version, &read, source.end_ms).then_some(known)
     });
-    if let Some(known) = near.min_by_key(|known| known.abs_diff(at)) {
+    let strays = |known: &u64| known.saturating_add_signed(off.ahead_ms).abs_diff(at);
+    if let Some(known) = near.min_by_key(strays) {
         held.expire_at = Some(known);
     }
 }

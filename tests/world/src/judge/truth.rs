@@ -143,9 +143,9 @@ impl Truth {
             })
     }
 
-    /// The most that a clock elsewhere may differ from the servers', in ms.
-    pub fn skew_ms(&self) -> u64 {
-        self.skew_ms.unsigned_abs()
+    /// How far the servers' clock is ahead of the tool's, in ms.
+    pub fn skew_ms(&self) -> i64 {
+        self.skew_ms
     }
 
     /// A moment by the servers' clock.

@@ -158,6 +158,11 @@ impl State {
     }
 
     pub(super) fn replicate(&mut self, node: usize) {
+        let still_until = self.nodes[node].busy_until;
+        if still_until > self.now {
+            self.queue.plan(still_until, Due::Replicate(node));
+            return;
+        }
         let replicas = self.nodes.iter().enumerate();
         let replica = replicas
             .filter(|(_, known)| known.replica_of == Some(node) && !known.is_gone)

@@ -57,7 +57,8 @@ impl State {
         self.observe(node, By::Tool);
     }
 
-    /// The process ends while it stands still: what it would have said is never said.
+    /// The process ends while it stands still: what it would have said is never said, and what it did
+    /// since the EXEC began is gone with it.
     pub(super) fn break_off_hang(&mut self, node: usize) {
         let until = std::mem::take(&mut self.nodes[node].busy_until);
         if until <= self.now {
@@ -70,7 +71,7 @@ impl State {
         for link in links {
             link.to_tool.pieces.retain(|(at, _)| *at < until);
         }
-        self.end_hang(node);
+        self.nodes[node].server.forget_hung_exec();
     }
 
     /// Until when a server of a side stands still; `None` while none does.

@@ -74,9 +74,9 @@ pub(super) fn run(
     let goes_on = chain != began && before.as_ref().is_some_and(|before| before.by_own_clock);
     let by_own_clock = goes_on || said.warns_of_own_clock();
     if by_own_clock || setup::tells_what_remains(script) {
-        let most = clock::most_off(&source, by_own_clock);
+        let off = clock::Off::of(&source, by_own_clock);
         let written = archives.written.as_mut();
-        clock::set_right(&source, &wish, written, &mut target, most);
+        clock::set_right(&source, &wish, written, &mut target, off);
     }
     let is_again = before.as_ref();
     let is_again = is_again.is_some_and(|before| before.is_asked_again(world, phase, now));

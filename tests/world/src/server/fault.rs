@@ -1,5 +1,6 @@
 //! Answers that a server should not give, and states in which it does not serve.
 
+use super::replication::Saved;
 use super::reply::Reply;
 
 /// States in which a server refuses to serve.
@@ -70,6 +71,8 @@ pub(super) struct Faults {
     pub met: u64,
     /// How long it stood still since somebody asked, in ms.
     pub hung_ms: u64,
+    /// The data as they were before the EXEC in which it stood still.
+    pub before_hang: Option<Box<Saved>>,
     /// The process has ended.
     pub is_dead: bool,
 }
@@ -81,6 +84,12 @@ impl Faults {
 
     pub fn received(&mut self, args: &[&[u8]]) -> Verdict {
         self.of(args, false)
+    }
+
+    /// Whether it may stand still within the next EXEC.
+    pub fn may_hang(&self) -> bool {
+        let is_late = |fault: &Fault| fault.in_exec && matches!(fault.answer, Answer::Late(_));
+        self.planned.iter().any(is_late)
     }
 
     pub fn in_exec(&mut self, args: &[&[u8]]) -> Verdict {
@@ -135,6 +144,15 @@ impl super::Server {
     /// it should get nothing to do.
     pub fn take_hung_ms(&mut self) -> u64 {
         std::mem::take(&mut self.faults.hung_ms)
+    }
+
+    /// The process ends in the middle of the EXEC in which it stood still last: what that did has reached
+    /// neither its file nor a replica, which hear of an EXEC as a whole (multi.c, execCommand; server.c,
+    /// call).
+    pub fn forget_hung_exec(&mut self) {
+        if let Some(saved) = self.faults.before_hang.take() {
+            self.put_back(*saved);
+        }
     }
 
     /// How many planned faults have been met.

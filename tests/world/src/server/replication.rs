@@ -92,7 +92,28 @@ pub struct Snapshot {
     libraries: Vec<Library>,
 }
 
+/// The data of a server, and what of them is on its way to replicas.
+#[derive(Debug)]
+pub(super) struct Saved {
+    data: Snapshot,
+    replication: Replication,
+}
+
 impl Server {
+    /// Its data as they are now.
+    pub(super) fn save(&self) -> Saved {
+        Saved {
+            data: self.snapshot(),
+            replication: self.replication.clone(),
+        }
+    }
+
+    /// Its data are as they were.
+    pub(super) fn put_back(&mut self, saved: Saved) {
+        self.restore(saved.data);
+        self.replication = saved.replication;
+    }
+
     /// Whether it is a replica.
     pub fn is_replica(&self) -> bool {
         self.replication.role != Role::Primary

@@ -1,5 +1,7 @@
 //! A server that stands still in the middle of an EXEC: what sees the time that went by.
 
+use std::time::{Duration, Instant};
+
 use redis_migrate_world::server::{Answer, Config, Fault, Release, Server};
 
 use super::real::{self, Real};
@@ -67,6 +69,83 @@ fn real(release: &'static Release) -> Seen {
     }
 }
 
+/// What a server that ends in the middle of an EXEC had done by then, as another process finds it on
+/// its disk, and as a replica of it has it.
+#[derive(Debug, PartialEq)]
+struct Done {
+    on_disk: bool,
+    at_the_replica: bool,
+}
+
+fn real_crash(release: &'static Release) -> Done {
+    // Whoever knows the last option needs it. A replica is served at once.
+    let options = [
+        "--appendonly",
+        "yes",
+        "--repl-diskless-sync-delay",
+        "0",
+        "--enable-debug-command",
+        "yes",
+    ];
+    let (mut server, options) = [&options[..], &options[..4]]
+        .iter()
+        .find_map(|options| Some((Real::try_start(release, options)?, *options)))
+        .expect("a server that starts");
+    let port = server.port.to_string();
+    let replica = Real::start(release, &["--replicaof", "127.0.0.1", &port]);
+    let mut connection = server.connect();
+    let mut ask = |line: &str| connection.ask(&words(line)).expect("an answer");
+    ask("SET kept v");
+    let start = Instant::now();
+    while !has_kept(&replica) {
+        assert!(start.elapsed() < Duration::from_secs(10), "no replica");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for line in ["MULTI", "DEL kept", "DEBUG SLEEP 5"] {
+        ask(line);
+    }
+    connection.send(&resp::pack(&words("EXEC")));
+    std::thread::sleep(Duration::from_millis(STILL_MS));
+    server.crash();
+    std::thread::sleep(Duration::from_millis(STILL_MS));
+    let at_the_replica = !has_kept(&replica);
+    server.start_again(release, options);
+    Done {
+        on_disk: !has_kept(&server),
+        at_the_replica,
+    }
+}
+
+fn has_kept(server: &Real) -> bool {
+    server.connect().ask(&words("EXISTS kept")) == Some(Value::Int(1))
+}
+
+fn model_crash(release: &'static Release) -> Done {
+    let mut server = Server::new(Config::new(release), 1);
+    let mut replica = Server::new(Config::new(release), 2);
+    server.attach(&mut replica);
+    let client = server.connect().expect("a client");
+    let now_ms = 1_764_000_000_000;
+    let lines = b"SET kept v\r\nMULTI\r\nDEL kept\r\nPING\r\n";
+    server.receive(client, lines, now_ms);
+    server.replicate(&mut replica, usize::MAX, now_ms);
+    server.plan(Fault {
+        command: "ping".to_owned(),
+        nth: 1,
+        in_exec: true,
+        answer: Answer::Late(STILL_MS),
+    });
+    server.receive(client, b"EXEC\r\n", now_ms);
+    assert!(server.keyspace().get(0, b"kept").is_none(), "it is deleted");
+    server.forget_hung_exec();
+    server.restart(None);
+    server.replicate(&mut replica, usize::MAX, now_ms);
+    Done {
+        on_disk: server.keyspace().get(0, b"kept").is_none(),
+        at_the_replica: replica.keyspace().get(0, b"kept").is_none(),
+    }
+}
+
 fn model(release: &'static Release) -> Seen {
     let mut server = Server::new(Config::new(release), 1);
     let client = server.connect().expect("a client");
@@ -93,5 +172,17 @@ fn model(release: &'static Release) -> Seen {
 fn a_server_that_stands_still_within_exec_shows_it_alike() {
     for release in real::available() {
         assert_eq!(model(release), real(release), "{}", release.name);
+    }
+}
+
+#[test]
+fn an_exec_in_which_the_server_ends_has_done_nothing() {
+    for release in real::available() {
+        assert_eq!(
+            model_crash(release),
+            real_crash(release),
+            "{}",
+            release.name
+        );
     }
 }

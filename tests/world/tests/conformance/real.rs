@@ -127,23 +127,41 @@ impl Real {
             .spawn()
             .ok()?;
         let mut server = Self { child, port, path };
+        server.is_up().then_some(server)
+    }
+
+    /// Whether it answers within some seconds.
+    fn is_up(&mut self) -> bool {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) {
             // Another server may have got the port first.
-            if server.child.try_wait().ok()?.is_some() {
-                return None;
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return false;
             }
-            let ping = [b"PING".to_vec()];
-            if server
-                .try_connect()
-                .and_then(|mut connection| connection.ask(&ping))
-                .is_some()
-            {
-                return Some(server);
+            let connection = self.try_connect();
+            let pong = connection.and_then(|mut it| it.ask(&[b"PING".to_vec()]));
+            if pong.is_some() {
+                return true;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        None
+        false
+    }
+
+    /// Ends the process at once, whatever it does.
+    pub fn crash(&mut self) {
+        self.child.kill().expect("a process to kill");
+        self.child.wait().expect("the end of a process");
+    }
+
+    /// Starts another process with what the one that has ended had on disk.
+    pub fn start_again(&mut self, release: &Release, options: &[&str]) {
+        self.child = Self::command(release, self.port, &self.path, options)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a process");
+        assert!(self.is_up(), "{} does not start again", release.name);
     }
 
     /// A connection, if the server lives.

@@ -73,7 +73,9 @@ fn what_is_heard_of_joins_the_batch_and_is_in_the_next_plan() {
     assert!(!round.is_proved() && given(&mut round).is_empty());
     let mut given = Given::new(false).expect("nothing is written");
     let plan = planned(&round, &mut given, &counts());
-    assert_eq!(plan.dump[&0], [b"a", b"c"]);
+    assert_eq!(plan.dump[&0].len(), 2);
+    let asked: HashSet<Vec<u8>> = plan.dump[&0].iter().cloned().collect();
+    assert_eq!(asked, names(&["a", "c"]));
     assert_eq!(plan.bytes, 200);
     assert_eq!(round.into_names(), names(&["a", "c"]));
 }

@@ -124,6 +124,7 @@ fn exec(server: &mut Server, cx: &Cx, _: &[&[u8]]) -> Reply {
         return Reply::NilArray;
     }
     let mut cx = *cx;
+    let before = server.faults.may_hang().then(|| Box::new(server.save()));
     let mut replies = Vec::with_capacity(transaction.queued.len());
     for words in &transaction.queued {
         let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -134,6 +135,7 @@ fn exec(server: &mut Server, cx: &Cx, _: &[&[u8]]) -> Reply {
         }
         replies.push(one(server, &cx, &args, verdict));
     }
+    server.faults.before_hang = before.filter(|_| server.faults.hung_ms > 0);
     Reply::Array(replies)
 }
 
