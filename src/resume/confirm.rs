@@ -101,7 +101,7 @@ fn ask_one(
         // What was built by commands has times of its own.
         ignore_delivery_times: true,
         // Between two runs fields go by.
-        fields_gone_by_ms: clock.now_ms() + FIELDS_GOING_MS,
+        fields_gone_by_ms: clock.now_ms().saturating_add(FIELDS_GOING_MS),
         ..Lenience::default()
     };
     let mut rest = candidates.as_slice();

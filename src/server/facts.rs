@@ -41,6 +41,8 @@ pub struct Facts {
     pub own_version: String,
     /// `run_id`.
     pub run_id: Option<String>,
+    /// `uptime_in_seconds`: for how long its process has been there.
+    pub uptime_secs: Option<u64>,
     /// Whether the server is a node of a cluster.
     pub cluster: bool,
     /// Whether it is a primary or a replica.
@@ -182,6 +184,7 @@ impl Facts {
                 "redis_version" => redis_version = Some(value.to_owned()),
                 "valkey_version" => valkey_version = Some(value.to_owned()),
                 "run_id" => self.run_id = Some(value.to_owned()),
+                "uptime_in_seconds" => self.uptime_secs = value.parse().ok(),
                 "redis_mode" | "server_mode" => self.cluster |= value == "cluster",
                 "cluster_enabled" => self.cluster |= value == "1",
                 // Some servers have roles of their own, of which nothing is known here. Dragonfly
@@ -228,6 +231,13 @@ impl Facts {
             (Some(before), Some(now)) => before != now && now.bytes().any(|digit| digit != b'0'),
             _ => false,
         }
+    }
+
+    /// Whether its process may have begun less than so long ago, in ms; `false` where it does not say.
+    pub fn may_be_younger_than(&self, age_ms: u64) -> bool {
+        // Whole seconds are told, and it has been there for a part of the next.
+        self.uptime_secs
+            .is_some_and(|secs| secs < age_ms.div_ceil(1000))
     }
 
     /// Whether it says that it was never made a primary out of a replica, or has forgotten that.
@@ -544,7 +554,8 @@ impl ServerClock {
     }
 
     fn since(&self, looked: Instant) -> u64 {
-        self.at_ms + u64::try_from(host::elapsed(looked).as_millis()).unwrap_or(0)
+        let since_ms = u64::try_from(host::elapsed(looked).as_millis()).unwrap_or(0);
+        self.at_ms.saturating_add(since_ms)
     }
 }
 
@@ -681,6 +692,18 @@ mod tests {
         // What it noted is forgotten once its own history begins anew.
         assert!(!never.was_promoted_since(&once));
         assert!(!once.was_promoted_since(&silent) && !silent.was_promoted_since(&once));
+    }
+
+    #[test]
+    fn a_process_that_may_have_begun_since_is_told_from_an_older_one() {
+        let up_for = |secs: &str| {
+            let mut facts = Facts::default();
+            facts.read(&format!("uptime_in_seconds:{secs}\r\n"));
+            facts
+        };
+        let may_be_younger = [0, 1, 1000, 1001].map(|ms| up_for("1").may_be_younger_than(ms));
+        assert_eq!(may_be_younger, [false, false, false, true]);
+        assert!(up_for("0").may_be_younger_than(1) && !up_for("x").may_be_younger_than(5000));
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Replies {
         let mut number = 0;
         for (at, byte) in digits.iter().take(MOST_DIGITS + 1).enumerate() {
             match byte {
-                b'0'..=b'9' => number = number * 10 + i64::from(byte - b'0'),
+                b'0'..=b'9' if at < MOST_DIGITS => number = number * 10 + i64::from(byte - b'0'),
                 b'\r' if at > 0 && digits.get(at + 1) == Some(&b'\n') => {
                     self.start += 1 + usize::from(is_negative) + at + 2;
                     return Some(if is_negative { -number } else { number });
@@ -612,6 +612,25 @@ mod tests {
                 .value(&mut &deep[..], CONTROL_LIMIT)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn numbers_are_read_up_to_the_largest() {
+        for number in [i64::MAX, i64::MIN, 999_999_999_999_999_999, 0] {
+            let wire = format!(":{number}\r\n");
+            assert_eq!(
+                Replies::default().next(&mut wire.as_bytes()).unwrap(),
+                Item::Int(number)
+            );
+        }
+        for bad in [
+            &b":9999999999999999999\r\n"[..],
+            b":-9223372036854775809\r\n",
+            b"$99999999999999999999\r\n",
+        ] {
+            let mut bytes = bad;
+            assert!(Replies::default().next(&mut bytes).is_err(), "{bad:?}");
+        }
     }
 
     /// Whatever is claimed, and however much comes: no more than the limit is kept.

@@ -148,6 +148,10 @@ impl Found {
     }
 }
 
+/// The expiry that a record gets of which all fields are past their time. No key goes by for that as
+/// long as its server has not removed it.
+pub const ALL_FIELDS_PAST_MS: u64 = 1;
+
 impl Found {
     /// Takes off what a look-alike adds to its payloads.
     pub fn clean(&mut self, facts: &Facts) {
@@ -209,7 +213,7 @@ impl Found {
             return Some(difference);
         }
         match (&self.expiry, record.expire_at_ms) {
-            (FoundExpiry::Never, None) => None,
+            (FoundExpiry::Never, None) | (_, Some(ALL_FIELDS_PAST_MS)) => None,
             (
                 FoundExpiry::At {
                     at_ms,
@@ -281,5 +285,35 @@ mod tests {
         };
         assert_eq!([6, 7, 9].map(off_by), [PTTL_TOLERANCE_MS; 3]);
         assert_eq!([0, 10, 13, 80].map(off_by), [0; 4]);
+    }
+
+    /// A hash of one field that goes at 100, without an expiry of its own.
+    const GOES_AT_100: [u8; 15] = [24, 100, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, b'a', 1, b'b'];
+
+    #[test]
+    fn a_hash_that_is_over_is_its_own_as_long_as_it_stands() {
+        let differs = |expire_at_ms, fields_gone_by_ms| {
+            let found = Found {
+                payload: Some(payload::sign(&GOES_AT_100, 12)),
+                expiry: FoundExpiry::Never,
+                refusal: None,
+            };
+            let record = KeyRecord {
+                db: 0,
+                key: b"key".to_vec(),
+                value: Value::Compact(GOES_AT_100.to_vec()),
+                expire_at_ms,
+                eviction: None,
+            };
+            let lenience = Lenience {
+                fields_gone_by_ms,
+                ..Lenience::default()
+            };
+            let context = Context::default();
+            found.differs_from(&record, &context, Family::Redis, lenience, u64::MAX)
+        };
+        assert_eq!(differs(Some(ALL_FIELDS_PAST_MS), 200), None);
+        assert_eq!(differs(None, 50), None);
+        assert!(differs(Some(300), 200).is_some());
     }
 }

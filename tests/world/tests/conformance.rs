@@ -15,6 +15,8 @@ mod fixed;
 mod hanging;
 #[path = "conformance/libraries.rs"]
 mod libraries;
+#[path = "conformance/past_fields.rs"]
+mod past_fields;
 #[path = "conformance/payloads.rs"]
 mod payloads;
 #[path = "conformance/play.rs"]

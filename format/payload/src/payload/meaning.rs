@@ -4,7 +4,7 @@
 //! what a stream's form cannot hold is not compared with what a server filled in for it. Of a
 //! stream's idempotency the settings count, and not the ids: they are forgotten as time goes by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 
 use redis_migrate_format::record::Family;
@@ -235,10 +235,9 @@ pub fn difference_but(
 }
 
 fn hashes(left: &[Field<'_>], right: &[Field<'_>], lenience: Lenience) -> Option<Difference> {
-    let is_gone = |field: &&Field<'_>| {
-        field
-            .expire_at_ms
-            .is_some_and(|at_ms| at_ms <= lenience.fields_gone_by_ms)
+    let is_gone = |field: &Field<'_>| {
+        let at_ms = field.expire_at_ms;
+        at_ms.is_some_and(|at_ms| at_ms <= lenience.fields_gone_by_ms)
     };
     let compare = |left: &[&Field<'_>], right: &[&Field<'_>]| {
         by_name(
@@ -249,8 +248,18 @@ fn hashes(left: &[Field<'_>], right: &[Field<'_>], lenience: Lenience) -> Option
             |left, right| fields(left, right, lenience),
         )
     };
-    let [left, right] = [left, right].map(|fields| fields.iter().filter(|field| !is_gone(field)));
-    compare(&left.collect::<Vec<_>>(), &right.collect::<Vec<_>>())
+    if !left.iter().chain(right).any(is_gone) {
+        let [left, right] = [left, right].map(|side| side.iter().collect::<Vec<_>>());
+        return compare(&left, &right);
+    }
+    // Of a field that is past its time on both sides, or on one side and lost on the other, nothing is
+    // left; one that goes on one side only is compared.
+    let both = left.iter().chain(right);
+    let staying = both.filter(|field| !is_gone(field));
+    let staying: HashSet<&[u8]> = staying.map(|field| &*field.name).collect();
+    let counts = |field: &&Field<'_>| staying.contains(&*field.name);
+    let [left, right] = [left, right].map(|side| side.iter().filter(counts).collect::<Vec<_>>());
+    compare(&left, &right)
 }
 
 /// A short, printable form of any bytes.

@@ -54,12 +54,7 @@ impl Writer {
     }
 
     /// A record goes as far as it goes.
-    pub(super) fn step(&mut self, mut item: Box<Item>, is_coming: bool) -> Result<Worked> {
-        if !is_coming && matches!(item.task, Task::Restore { .. }) {
-            // It may have waited for long.
-            let now_ms = self.traffic.now.unix_ms;
-            strip_past_fields(&mut item, self.traffic.ledger.changes(), now_ms);
-        }
+    pub(super) fn step(&mut self, item: Box<Item>, is_coming: bool) -> Result<Worked> {
         let stepped = Stepping {
             traffic: &mut self.traffic,
             is_ebbing: &mut self.is_ebbing,

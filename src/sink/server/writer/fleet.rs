@@ -55,6 +55,8 @@ pub(in crate::sink::server) struct Fleet {
     is_refreshing: bool,
     /// Slots went elsewhere, and nodes are asked how that came about.
     leaving: Option<Before>,
+    /// When a replica last confirmed something, Unix ms.
+    confirmed_at_ms: Option<u64>,
 }
 
 impl Fleet {
@@ -67,6 +69,7 @@ impl Fleet {
             whole_window: window,
             is_refreshing: false,
             leaving: None,
+            confirmed_at_ms: None,
         }
     }
 
@@ -79,6 +82,7 @@ impl Fleet {
             whole_window: window,
             is_refreshing: false,
             leaving: None,
+            confirmed_at_ms: None,
         };
         fleet.spread();
         fleet
@@ -322,6 +326,22 @@ impl Fleet {
             }
             None => now.was_never_promoted(),
         }
+    }
+
+    /// WAIT was answered on a lane.
+    pub(super) fn note_waited(&mut self, at: usize, answer: Result<i64, String>, now_ms: u64) {
+        if self.lanes[at].kept.answered(answer) {
+            self.confirmed_at_ms = Some(now_ms);
+        }
+    }
+
+    /// Whether the process that answers on a lane may have begun after a replica confirmed what is not
+    /// kept any more. If that replica was this process, then it would be older.
+    pub(super) fn may_have_begun_since(&self, at: usize, now_ms: u64) -> bool {
+        self.confirmed_at_ms.is_some_and(|confirmed_at_ms| {
+            let facts = &self.lanes[at].facts;
+            facts.may_be_younger_than(now_ms.saturating_sub(confirmed_at_ms))
+        })
     }
 
     /// What is kept of the slots that went from one lane to another, the newest record of each key.

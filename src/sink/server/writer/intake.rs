@@ -1,6 +1,7 @@
 //! What is done with a record before it goes out: it is looked at, made ready for its destination, or
 //! refused. Nothing is asked or sent from here; what has to be known first is a [`Stage`] of the record.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use anyhow::Result;
@@ -19,6 +20,7 @@ use crate::server::show_db_key;
 use crate::sink::Miscounted;
 use crate::sink::metadata::{NOT_BY_COMMANDS, leave_out};
 use crate::sink::server::commands::{Job, Replace};
+use crate::sink::server::compare::ALL_FIELDS_PAST_MS;
 use crate::sink::server::foresee::{KeyRights, Way};
 use crate::sink::server::graphs::{Graphs, MAX_GRAPHS};
 use crate::sink::server::key_classes::are_to_be_asked;
@@ -441,23 +443,28 @@ pub(super) fn note_left_out(
     }
 }
 
-/// Leaves fields of hashes out that are past their time: no server would give them, and none takes
-/// them. A hash of nothing else becomes a key past its time.
+/// Leaves fields of hashes out that are past their time: no server would give them, and RESTORE makes a
+/// key of them that stands for some time. A hash of nothing else becomes a key past its time.
 pub(super) fn strip_past_fields(item: &mut Item, changes: &mut Changes, now_ms: u64) {
-    let family = item.context.family;
-    let Some(body) = payload::body_with_field_expiry(family, &item.record.value) else {
+    if now_ms < item.past.fields_stand_until_ms {
         return;
-    };
+    }
+    let family = item.context.family;
+    let next_ms = Cell::new(u64::MAX);
     let fate = |at_ms: u64| match at_ms <= now_ms {
         true => FieldFate::Goes,
-        false => FieldFate::Expires(Some(at_ms)),
+        false => {
+            next_ms.set(next_ms.get().min(at_ms));
+            FieldFate::Expires(Some(at_ms))
+        }
     };
-    let Ok(Some(done)) = payload::refield(family, body, fate) else {
-        return;
-    };
+    let body = payload::body_with_field_expiry(family, &item.record.value);
+    let done = body.and_then(|body| payload::refield(family, body, fate).ok()?);
+    item.past.fields_stand_until_ms = next_ms.get();
+    let Some(done) = done else { return };
     changes.fields_expired += done.gone;
     match done.left {
-        0 => item.record.expire_at_ms = Some(1),
+        0 => item.record.expire_at_ms = Some(ALL_FIELDS_PAST_MS),
         _ => item.record.value = with_old_footer(item, done.value),
     }
 }
@@ -499,3 +506,55 @@ pub(super) fn unseen_graph(why: &str) -> (String, Option<String>) {
 
 #[cfg(test)]
 super::tests::named!(Judged: Over, Goes, Refused);
+
+#[cfg(test)]
+mod tests {
+    use super::super::item::bare_record;
+    use super::*;
+    use crate::record::{Context, Family, KeyRecord};
+
+    /// A hash: a goes at 100, b at 200, c only if `c_stays` does not.
+    fn item(c_stays: bool) -> Box<Item> {
+        let mut body = vec![24, 100, 0, 0, 0, 0, 0, 0, 0, 2 + u8::from(c_stays)];
+        body.extend(b"\x01\x01a\x01v\x40\x65\x01b\x01v");
+        if c_stays {
+            body.extend(b"\x00\x01c\x01v");
+        }
+        let record = KeyRecord {
+            value: Value::Compact(body),
+            ..bare_record(0, b"key".to_vec())
+        };
+        let context = Context {
+            family: Family::Redis,
+            ..Context::default()
+        };
+        Item::given(None, record, None, context)
+    }
+
+    /// How many fields went, and what the key's expiry is, after it was looked at at these moments.
+    fn looked(item: &mut Item, moments: &[u64]) -> (u64, Option<u64>) {
+        let mut changes = Changes::default();
+        for now_ms in moments {
+            strip_past_fields(item, &mut changes, *now_ms);
+        }
+        (changes.fields_expired, item.record.expire_at_ms)
+    }
+
+    #[test]
+    fn each_field_that_is_past_its_time_goes_once() {
+        let mut one = item(true);
+        assert_eq!(looked(&mut one, &[99]), (0, None));
+        assert_eq!(one.past.fields_stand_until_ms, 100);
+        assert_eq!(looked(&mut one, &[100, 101, 199]), (1, None));
+        assert_eq!(one.past.fields_stand_until_ms, 200);
+        assert_eq!(looked(&mut one, &[200, 201, 900]), (1, None));
+        assert_eq!(one.past.fields_stand_until_ms, u64::MAX);
+    }
+
+    #[test]
+    fn a_hash_of_no_other_fields_is_past_its_time() {
+        let over = Some(ALL_FIELDS_PAST_MS);
+        assert_eq!(looked(&mut item(false), &[150, 250, 251, 900]), (2, over));
+        assert_eq!(looked(&mut item(false), &[250, 251]), (2, over));
+    }
+}

@@ -146,6 +146,8 @@ pub(in crate::sink::server) struct Past {
     pub strikes: u8,
     /// How often its answer was not one that there can be.
     odd_answers: u8,
+    /// No field of it goes by before this moment, Unix ms; 0 before it was looked at.
+    pub fields_stand_until_ms: u64,
 }
 
 impl Past {

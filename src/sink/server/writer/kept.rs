@@ -249,10 +249,11 @@ impl Kept {
         self.unasked = Unasked::default();
     }
 
-    /// What WAIT said.
-    pub fn answered(&mut self, answer: Result<i64, String>) {
+    /// What WAIT said; whether a replica confirmed something.
+    pub fn answered(&mut self, answer: Result<i64, String>) -> bool {
+        let is_confirmed = matches!(answer, Ok(1..)) && self.wrote;
         match answer {
-            Ok(1..) if self.wrote => {
+            Ok(_) if is_confirmed => {
                 self.kept.clear();
                 self.bytes = 0;
                 self.dropped = 0;
@@ -271,6 +272,7 @@ impl Kept {
             // cannot be used with replica instances".
             Err(_) => {}
         }
+        is_confirmed
     }
 
     /// The sentinels name this primary still.

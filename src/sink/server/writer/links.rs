@@ -322,11 +322,17 @@ impl Traffic {
                 self.ledger.say(Say::Lost(why.to_owned(), None));
             }
         }
+        // It took over from another before it was ever spoken to.
+        let has_inherited = met == Met::First && self.fleet.lane(at).kept.is_relied_on();
+        let has_begun_since = self.fleet.may_have_begun_since(at, self.now.unix_ms);
+        if has_inherited && has_begun_since {
+            self.acknowledged_is_gone(at);
+        }
         if matches!(met, Met::Other | Met::Successor) {
             // What a replica confirmed is at the one that took over, and the rest is sent again.
             let kept = &self.fleet.lane(at).kept;
             let may_miss = match met {
-                Met::Successor => kept.has_unkept(),
+                Met::Successor => kept.has_unkept() || has_begun_since && kept.has_let_go(),
                 _ => kept.is_relied_on(),
             };
             self.recall(at);

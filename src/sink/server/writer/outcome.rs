@@ -339,7 +339,7 @@ impl Outcome<'_> {
             // What was built by commands has times of its own.
             ignore_delivery_times: item.is_by_commands(),
             // One that goes by the time that its clock is known to may be gone there already.
-            fields_gone_by_ms: self.now_ms + FIELDS_GOING_MS,
+            fields_gone_by_ms: self.now_ms.saturating_add(FIELDS_GOING_MS),
             earlier_by_ms: self.settings.rebased_by(&item.context),
             ignore_field_ttls: self.field_ttl_max_of_commands(item) == Some(None),
             metadata_must_stand: self.metadata_must_stand(item),

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::databases::{Gate, no_database};
 use super::fleet::Way;
-use super::intake::{Judged, unseen_graph};
+use super::intake::{Judged, strip_past_fields, unseen_graph};
 use super::item::{Form, InFlight, Item, Stage, Task};
 use super::links::Reach;
 use super::traffic::Traffic;
@@ -41,6 +41,7 @@ impl Stepping<'_> {
     /// # Errors
     /// What ends the run.
     pub fn step(&mut self, mut item: Box<Item>) -> Result<Stepped> {
+        self.drop_past_fields(&mut item);
         let staged = loop {
             #[cfg(test)]
             super::tests::mark(&item.stage);
@@ -89,6 +90,20 @@ impl Stepping<'_> {
         })
     }
 
+    /// A record may have waited for long, and fields of it have gone by. What may have been written
+    /// already where no field ever goes is sent as it was: by that it is known again.
+    fn drop_past_fields(&mut self, item: &mut Item) {
+        if !matches!(item.task, Task::Restore { .. }) {
+            return;
+        }
+        let features = self.traffic.fleet.lane(item.place.at).takes.features;
+        let lets_none_go = features.is_some_and(|features| features.field_ttl_max_ms.is_none());
+        if !(lets_none_go && item.is_by_commands() && item.past.is_doubtful) {
+            let now_ms = self.traffic.now.unix_ms;
+            strip_past_fields(item, self.traffic.ledger.changes(), now_ms);
+        }
+    }
+
     fn stage(&mut self, item: &mut Item) -> Result<Staged> {
         match item.stage {
             Stage::Settle | Stage::Route => self.begin(item),
@@ -108,7 +123,8 @@ impl Stepping<'_> {
     }
 
     /// A record that follows from an answer goes out now, or is put off.
-    pub fn send_next(&mut self, item: Box<Item>) -> Stepped {
+    pub fn send_next(&mut self, mut item: Box<Item>) -> Stepped {
+        self.drop_past_fields(&mut item);
         let traffic = &mut *self.traffic;
         let Way::Lane(at) = traffic.fleet.way(&item.record.key, item.place.ask_to) else {
             traffic.backlog.put_off(item);

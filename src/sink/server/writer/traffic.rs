@@ -137,7 +137,7 @@ impl Traffic {
                 Ok(())
             }
             Some(InFlight::Wait) => {
-                self.fleet.lane_mut(at).kept.answered(answer);
+                self.fleet.note_waited(at, answer, self.now.unix_ms);
                 Ok(())
             }
             Some(InFlight::Asking) => match answer {

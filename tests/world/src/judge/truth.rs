@@ -97,7 +97,9 @@ impl Truth {
             .changes
             .iter()
             .filter(|change| change.place == *place && from < change.at && change.at <= until);
-        lived(self.at(from, place)) || changes.any(|change| lived(change.after.as_ref()))
+        lived(self.at(from, place))
+            || lived(self.leftovers.get(place))
+            || changes.any(|change| lived(change.after.as_ref()))
     }
 
     /// Keys that a server lost with its process, or with its replica taking over; those that expired

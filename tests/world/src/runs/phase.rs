@@ -64,7 +64,11 @@ pub(super) fn run(
     world.end_run();
     let mut said = listener.take();
     if let Some(before) = gone_on_with {
-        said.take_over(&before.named);
+        match said.lines.is_empty() && matches!(ended, Ended::Killed) {
+            // It had not come to say without which keys it goes on; the next run says it.
+            true => said.named.clone_from(&before.named),
+            false => said.take_over(&before.named),
+        }
     }
     let mut archives = Archives::of(&wish, directory, setup::release_of(script, Side::Source));
     let former = archives.read.as_mut();

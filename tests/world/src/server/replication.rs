@@ -302,7 +302,7 @@ impl Server {
         self.run_id = self.random.hex40();
         self.clients.retain(|client| client.id == WORLD);
         self.stats = super::stats::Stats::default();
-        self.time = super::time::Time::default();
+        self.time = super::time::Time::of_new_process();
         self.faults.is_dead = false;
         self.faults.conditions = super::fault::Conditions::default();
         let id = self.random.hex40();

@@ -11,6 +11,10 @@ const CRON_MS: u64 = 100;
 #[derive(Debug, Default)]
 pub(super) struct Time {
     now: u64,
+    /// When the process began; 0 for one that was there before the world.
+    began: u64,
+    /// Nothing has happened in the process yet.
+    is_new: bool,
     next_cron: u64,
     pause: Option<Pause>,
 }
@@ -23,8 +27,27 @@ pub(super) struct Pause {
 }
 
 impl Time {
+    /// Of a process that was started just now.
+    pub fn of_new_process() -> Self {
+        Self {
+            is_new: true,
+            ..Self::default()
+        }
+    }
+
     pub fn seen(&mut self, now: u64) {
         self.now = self.now.max(now);
+        if std::mem::take(&mut self.is_new) {
+            self.began = now;
+        }
+    }
+
+    /// For how long the process has been there, in ms.
+    pub fn uptime_ms(&self) -> u64 {
+        match self.is_new {
+            true => 0,
+            false => self.now.saturating_sub(self.began),
+        }
     }
 
     /// The pause that holds now.

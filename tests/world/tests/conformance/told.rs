@@ -67,6 +67,7 @@ const SAME: &[&str] = &[
 /// Fields that have to be there or not.
 const THERE: &[&str] = &[
     "run_id",
+    "uptime_in_seconds",
     "used_memory",
     "master_replid",
     "master_repl_offset",

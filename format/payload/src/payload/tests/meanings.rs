@@ -120,6 +120,33 @@ fn fields_past_their_time_count_for_nothing_on_either_side() {
     assert!(is_same(&left, &last, 200) && is_same(&all, &all, 150));
     let other = body("04 01 0163 0163");
     assert!(!is_same(&all, &other, 200));
+    // One that goes on one side only is another field.
+    let b_stays = body("04 02 0162 0162 0163 0162");
+    assert!(!is_same(&all, &b_stays, 200));
+}
+
+/// Where the other side has no expiry of fields, or counted it from an earlier moment.
+#[test]
+fn a_field_past_its_time_on_one_side_is_compared_with_what_stands_on_the_other() {
+    let goes = body("18 6400000000000000 02 01 0161 0162 00 0163 0162");
+    let stays = body("04 02 0161 0162 0163 0162");
+    let other = body("04 02 0161 0163 0163 0162");
+    let later = body("18 8200000000000000 02 01 0161 0162 00 0163 0162");
+    let is_same = |one: &[u8], other: &[u8], lenience| {
+        same_but(Redis, one, Redis, other, lenience) == Ok(None)
+    };
+    let none_go = Lenience {
+        fields_gone_by_ms: 100,
+        ignore_field_ttls: true,
+        ..Lenience::default()
+    };
+    assert!(is_same(&goes, &stays, none_go) && !is_same(&goes, &other, none_go));
+    let rebased = Lenience {
+        fields_gone_by_ms: 100,
+        earlier_by_ms: 30,
+        ..Lenience::default()
+    };
+    assert!(is_same(&later, &goes, rebased) && !is_same(&later, &stays, rebased));
 }
 
 #[test]

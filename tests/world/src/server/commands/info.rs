@@ -164,6 +164,8 @@ fn server_lines(server: &Server, cx: &Cx) -> Vec<String> {
     lines.push("process_id:1".to_owned());
     lines.push(format!("run_id:{}", server.run_id()));
     lines.push(format!("tcp_port:{}", server.config().port));
+    let uptime_secs = server.time.uptime_ms() / 1000;
+    lines.push(format!("uptime_in_seconds:{uptime_secs}"));
     if release.has(Since::R62) {
         lines.push(format!("server_time_usec:{}", cx.now * 1000));
     }

@@ -441,12 +441,6 @@ fn restore(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if let Some(frequency) = options.frequency {
         entry.frequency = frequency;
     }
-    if let Value::Hash(fields) = &mut entry.value {
-        fields.retain(|_, field| field.expire_at.is_none_or(|at| at >= cx.now));
-        if fields.is_empty() && release.has(Since::R62) {
-            return Reply::OK;
-        }
-    }
     server.put(cx, key, entry);
     Reply::OK
 }
