@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use redis_migrate_world::runs::{Report, run};
-use redis_migrate_world::scenarios::script;
+use redis_migrate_world::scenarios::{names, script};
 use redis_migrate_world::script::Script;
 use redis_migrate_world::shrink::{faults, shrink};
 
@@ -60,7 +60,7 @@ fn options() -> Result<Options, String> {
         match word.as_str() {
             "--runs" => options.runs = number(value()?)?,
             "--seed" => seed = Some(number(value()?)?),
-            "--only" => options.only = Some(value()?),
+            "--only" => options.only = Some(named(value()?)?),
             "--seconds" => options.seconds = number(value()?)?,
             "--threads" => options.threads = number(value()?)?.max(1),
             "--most" => options.most = number(value()?)? as usize,
@@ -79,6 +79,18 @@ fn options() -> Result<Options, String> {
         options.runs = 1000;
     }
     Ok(options)
+}
+
+/// A scenario that there is.
+fn named(name: String) -> Result<String, String> {
+    let known: Vec<_> = names().collect();
+    match known.contains(&name.as_str()) {
+        true => Ok(name),
+        false => Err(format!(
+            "no scenario {name}; there are: {}",
+            known.join(" ")
+        )),
+    }
 }
 
 fn directory(thread: u64) -> PathBuf {

@@ -30,6 +30,11 @@ pub const SCENARIOS: &[(&str, Make)] = &[
     ("limits", limits),
 ];
 
+/// The names of all scenarios.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SCENARIOS.iter().map(|(name, _)| *name)
+}
+
 /// A script of the scenario of this name, or of any.
 pub fn script(seed: u64, only: Option<&str>) -> Script {
     let mut random = Random::new(seed);
