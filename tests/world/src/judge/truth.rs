@@ -80,6 +80,11 @@ impl Truth {
         self.leftovers.contains_key(place)
     }
 
+    /// Whether anything was left over when it began, which may be in the way and be gone the next time.
+    pub fn had_leftovers(&self) -> bool {
+        !self.leftovers.is_empty()
+    }
+
     /// Whether a key stood at any time up to this moment.
     pub fn ever_stood(&self, until: u64, place: &Place) -> bool {
         let changes = self.changes.iter();

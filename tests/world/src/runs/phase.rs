@@ -217,6 +217,7 @@ fn nothing_changed(state: &State, before: &Before, wish: &Wish, now: u64) -> boo
     let mut held = target.start.values().chain(written);
     (wish.verb == Verb::Import || source.is_empty())
         && others.next().is_none()
+        && !target.had_leftovers()
         && held.all(|held| lives(held, target.end_ms))
 }
 
