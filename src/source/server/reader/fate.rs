@@ -159,6 +159,7 @@ pub(super) fn judge(
     if expiry == Expiry::Blurred {
         return Judgement::Changed;
     }
+    let mut stood_behind = false;
     if let Some(after) = after {
         let is_same = after.is(&expiry, terms.tolerance_ms);
         if matches!(after, Expiry::Elsewhere(_)) {
@@ -168,6 +169,7 @@ pub(super) fn judge(
         } else if let (Expiry::At(at_ms), Expiry::At(after_ms)) = (&mut expiry, &after) {
             // TIME is asked before what remains: of two, the later is nearer to the truth.
             *at_ms = (*at_ms).max(*after_ms);
+            stood_behind = true;
         }
     }
     let redirect = match &expiry {
@@ -176,6 +178,8 @@ pub(super) fn judge(
     };
     Judgement::Settled(match redirect {
         Some(redirect) => Fate::Elsewhere(redirect),
+        // Whatever its clock says: what expires later than DUMP was asked for had not expired then.
+        None if stood_behind && matches!(dumped, Dumped::Nothing { .. }) => Fate::Withheld,
         None => settled(&expiry, eviction, dumped),
     })
 }
@@ -321,6 +325,13 @@ mod tests {
             let judged = judged(Expiry::At(before), payload("1"), after, near);
             assert_eq!(judged, expected);
         }
+        // It expires soon, and had not expired behind a DUMP that knew nothing of it.
+        let nothing = || Dumped::Nothing { now_ms: 5_000 };
+        let soon = || Expiry::At(5_050);
+        let withheld = judged(soon(), nothing(), Some(soon()), SERVER);
+        assert_eq!(withheld, settled(Fate::Withheld));
+        let changed = judged(soon(), nothing(), Some(Expiry::Gone), SERVER);
+        assert_eq!(changed, Judgement::Changed);
         // A key that is refused is refused, whatever its expiry does.
         let refused = judged(Expiry::None, error("ERR no"), Some(Expiry::Gone), SERVER);
         assert_eq!(refused, settled(Fate::Refused("ERR no".to_owned())));

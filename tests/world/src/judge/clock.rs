@@ -67,10 +67,11 @@ pub fn instant_off(source: &Truth, lines: &[String]) -> u64 {
 }
 
 /// Gives what the tool read and wrote so the expiries that the source had, where what was computed is
-/// near enough.
+/// near enough. `former`: what an archive says of keys that it says again later, with an expiry that was
+/// computed once more; the one stands for the other, if they are as near as two questions lie apart.
 pub fn set_right(
     source: &Truth,
-    wish: &Wish,
+    (wish, former): (&Wish, &BTreeMap<Place, Vec<Held>>),
     archive: Option<&mut Content>,
     target: &mut Truth,
     off: Off,
@@ -78,16 +79,19 @@ pub fn set_right(
     for (place, held) in archive.into_iter().flat_map(|content| &mut content.keys) {
         set_right_one(source, place, held, off);
     }
-    if wish.verb != Verb::Copy {
-        return;
-    }
+    let near = Off::within(ONE_BEHIND_THE_OTHER);
+    let off = match wish.verb {
+        Verb::Export => return,
+        Verb::Copy => off,
+        Verb::Import => near,
+    };
     let mut came_from: BTreeMap<Place, Vec<&Place>> = BTreeMap::new();
-    for place in source.versions().into_keys() {
+    let counts = |place: &&Place| wish.verb == Verb::Copy || former.contains_key(*place);
+    for place in source.versions().into_keys().filter(counts) {
         let into = (wish.into_db(place.0), place.1.clone());
         came_from.entry(into).or_default().push(place);
     }
     // What an earlier run has left counts as the same when it is as near as two questions lie apart.
-    let near = Off::within(ONE_BEHIND_THE_OTHER);
     for (place, held) in &mut target.start {
         let from = came_from.get(place).into_iter().flatten();
         from.for_each(|place| set_right_one(source, place, held, near));

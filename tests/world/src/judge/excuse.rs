@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use redis_migrate::record::show_key;
 
+use super::truth::Truth;
 use super::{Ended, Ran};
 use crate::net::{Change, Place};
 
@@ -65,7 +66,7 @@ impl<'a> Excuses<'a> {
             unseen: ran.target.lost_at_last(|is_unseen| is_unseen),
             reads_one: told.is_some() && ran.lines.iter().any(|line| line.contains(UNSEEN)),
             swapped: match (told.is_some() && warns(SWAPPED)) || warns(MAY_BE_SWAPPED) {
-                true => swapped(&ran.source.changes),
+                true => swapped(&ran.source),
                 false => BTreeSet::new(),
             },
         }
@@ -88,8 +89,8 @@ impl<'a> Excuses<'a> {
     }
 }
 
-/// Keys that changed when the contents of a database went to another one.
-fn swapped(changes: &[Change]) -> BTreeSet<&Place> {
+/// Keys that went to another database with all of its contents, also where the same stood there.
+fn swapped(source: &Truth) -> BTreeSet<&Place> {
     let together = |one: &Change, other: &Change| one.step == other.step;
     let moved = |group: &&[Change]| {
         let went = |change: &Change| {
@@ -101,8 +102,25 @@ fn swapped(changes: &[Change]) -> BTreeSet<&Place> {
         };
         group.iter().any(went)
     };
-    let groups = changes.chunk_by(together).filter(moved);
-    groups.flatten().map(|change| &change.place).collect()
+    let groups: Vec<_> = source.changes.chunk_by(together).filter(moved).collect();
+    let changed = groups
+        .iter()
+        .flat_map(|group| group.iter().map(|change| &change.place));
+    let mut went: BTreeSet<&Place> = changed.collect();
+    for group in groups {
+        let dbs: BTreeSet<u32> = group.iter().map(|change| change.place.0).collect();
+        let at = group[0].at;
+        let stands_twice = |place: &&Place| {
+            let others = dbs.iter().filter(|db| **db != place.0);
+            let mut others = others.map(|db| (*db, place.1.clone()));
+            dbs.contains(&place.0)
+                && source
+                    .at(at, place)
+                    .is_some_and(|held| others.any(|other| source.at(at, &other) == Some(held)))
+        };
+        went.extend(source.versions().into_keys().filter(stands_twice));
+    }
+    went
 }
 
 /// Whether a run that did not end well names this key of the destination as one that it left without

@@ -130,8 +130,12 @@ impl Truth {
         // What came back with the loss may be past its time, and is removed later.
         let expires = |change: &&Change| {
             let ms = self.ms(change.at);
-            let was_due = change.before.as_ref().is_some_and(|held| !lives(held, ms));
-            change.after.is_none() && was_due
+            match (&change.before, &change.after) {
+                (Some(before), None) => !lives(before, ms),
+                // Fields did.
+                (Some(before), Some(after)) => same(before, after, ms),
+                (None, _) => false,
+            }
         };
         let changes = self.changes.iter().filter(|change| !expires(change));
         let last: BTreeMap<&Place, &Change> =

@@ -73,6 +73,7 @@ pub(super) fn run(
     let mut archives = Archives::of(&wish, directory, setup::release_of(script, Side::Source));
     let former = archives.read.as_mut();
     let former = former.map(|content| std::mem::take(&mut content.former));
+    let former = former.unwrap_or_default();
     let (source, mut target) =
         world.state(|state| truths(state, &wish, archives.read, (chain, now)));
     let goes_on = chain != began && before.as_ref().is_some_and(|before| before.by_own_clock);
@@ -80,7 +81,7 @@ pub(super) fn run(
     if by_own_clock || setup::tells_what_remains(script) {
         let off = clock::Off::of(&source, by_own_clock);
         let written = archives.written.as_mut();
-        clock::set_right(&source, &wish, written, &mut target, off);
+        clock::set_right(&source, (&wish, &former), written, &mut target, off);
     }
     let is_again = before.as_ref();
     let is_again = is_again.is_some_and(|before| before.is_asked_again(world, phase, now));
@@ -90,7 +91,7 @@ pub(super) fn run(
         lines: &said.lines,
         named: &said.named,
         source,
-        former: former.unwrap_or_default(),
+        former,
         target,
         archive: archives.written,
         is_disturbed: is_disturbed(script),
